@@ -52,6 +52,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::boot_now;
+use crate::error::{Error, ErrorKind};
 use crate::token::{Token, TokenKey};
 use domo_token_protocol::messages::{TokenAnswer, TokenText, is_b64token};
 use domo_token_protocol::scope::ScopeSet;
@@ -91,6 +92,22 @@ impl Token {
             scope,
         };
         valid(Self::new(answer, &key, None, &Arc::from(Path::new(""))))
+    }
+}
+
+impl Error {
+    /// Returns an error of this kind, for a function of the app that handles errors.
+    ///
+    /// ```
+    /// use domo_token_client::{Error, ErrorKind};
+    ///
+    /// let error = Error::for_tests(ErrorKind::Rejected, "the client was deleted");
+    /// assert_eq!(error.kind(), ErrorKind::Rejected);
+    /// assert_eq!(error.to_string(), "the client was deleted");
+    /// ```
+    #[must_use]
+    pub fn for_tests(kind: ErrorKind, message: &str) -> Self {
+        Self::new(kind, message)
     }
 }
 

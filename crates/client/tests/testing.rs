@@ -9,20 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use domo_token_client::testing::FakeBroker;
-use domo_token_client::{Broker, Error, RefusalKind, ScopeState, Token};
+use domo_token_client::{Broker, ErrorKind, Token};
 
 const SHORT: Duration = Duration::from_millis(50);
-
-const KINDS: [RefusalKind; 8] = [
-    RefusalKind::NotPermitted,
-    RefusalKind::UnknownClient,
-    RefusalKind::UnknownScope,
-    RefusalKind::MinTtlTooLong,
-    RefusalKind::Denied,
-    RefusalKind::Gone,
-    RefusalKind::Unavailable,
-    RefusalKind::Busy,
-];
 
 fn text(broker: &Broker, scopes: &str) -> String {
     broker.token(scopes).unwrap().secret().to_owned()
@@ -94,7 +83,7 @@ fn lifetime_decides_expiry_and_the_longest_min_ttl() {
         .min_ttl(MINUTE * 2)
         .send()
         .unwrap_err();
-    assert!(matches!(error, Error::MinTtlTooLong { .. }), "{error}");
+    assert_eq!(error.kind(), ErrorKind::MinTtlTooLong);
     // A token that expires before is replaced.
     fake.set_lifetime(MINUTE * 10);
     let longer = broker.request("user").min_ttl(MINUTE * 2).send().unwrap();
@@ -111,40 +100,60 @@ fn expired_token_is_replaced() {
 }
 
 #[test]
-fn refusal_of_each_kind_is_an_error_until_the_scopes_are_granted() {
-    for kind in KINDS {
+fn failure_of_each_kind_is_an_error_until_the_scopes_are_granted() {
+    for kind in [
+        ErrorKind::NotPermitted,
+        ErrorKind::UnknownClient,
+        ErrorKind::UnknownScope,
+        ErrorKind::MinTtlTooLong,
+        ErrorKind::Rejected,
+        ErrorKind::Gone,
+        ErrorKind::Unavailable,
+        ErrorKind::Busy,
+        ErrorKind::Timeout,
+        ErrorKind::IncompatibleVersion,
+        ErrorKind::Protocol,
+    ] {
         let fake = FakeBroker::start().unwrap();
-        fake.refuse("data", kind);
+        fake.fail("data", kind);
+        // On a new connection, and on one that has been used.
         let broker = fake.broker().with_timeout(SHORT);
-        let error = broker.token("data").unwrap_err();
-        let is_kind = match kind {
-            RefusalKind::NotPermitted => matches!(error, Error::NotPermitted { .. }),
-            RefusalKind::UnknownClient | RefusalKind::UnknownScope => {
-                matches!(error, Error::Unknown { .. })
-            }
-            RefusalKind::MinTtlTooLong => matches!(error, Error::MinTtlTooLong { .. }),
-            RefusalKind::Denied => matches!(error, Error::Denied { .. }),
-            RefusalKind::Gone => matches!(error, Error::Gone { .. }),
-            RefusalKind::Unavailable | RefusalKind::Busy => {
-                matches!(error, Error::TryLater { .. })
-            }
-        };
-        assert!(is_kind, "{kind:?}: {error}");
-        assert!(broker.token("user").is_ok(), "another scope set");
+        for _ in 0..2 {
+            let error = broker.token("data").unwrap_err();
+            assert_eq!(error.kind(), kind, "{error}");
+            assert_eq!(error.retry_after(), None);
+            assert!(broker.token("user").is_ok(), "another scope set");
+        }
+        let mut watch = broker.watch("data").unwrap();
+        if kind != ErrorKind::Timeout {
+            assert_eq!(watch.next().unwrap().unwrap_err().kind(), kind);
+        }
         fake.grant("data", "t0ken");
         assert_eq!(text(&broker, "data"), "t0ken");
     }
 }
 
 #[test]
-fn refusing_others_leaves_only_what_was_granted() {
+fn retry_after_of_a_failure_is_that_of_the_error() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let fake = FakeBroker::start().unwrap();
+    fake.fail_with_retry_after("data", ErrorKind::Unavailable, MINUTE);
+    let error = fake.broker().token("data").unwrap_err();
+    let wait = error.retry_after().unwrap();
+    assert!(wait > MINUTE / 2 && wait <= MINUTE, "{wait:?}");
+}
+
+#[test]
+fn failing_others_leaves_only_what_was_granted() {
     let fake = FakeBroker::start().unwrap();
     fake.grant("data", "t0ken");
-    fake.refuse_others(RefusalKind::UnknownScope);
+    fake.fail_others(ErrorKind::UnknownScope);
     let broker = fake.broker();
     assert_eq!(text(&broker, "data"), "t0ken");
     let error = broker.token("data user").unwrap_err();
-    assert!(matches!(error, Error::Unknown { .. }), "{error}");
+    assert_eq!(error.kind(), ErrorKind::UnknownScope);
+    fake.grant("data user", "both");
+    assert_eq!(text(&broker, "data user"), "both");
 }
 
 #[test]
@@ -166,12 +175,13 @@ fn watch_receives_each_granted_and_renewed_token_and_each_refusal_in_order() {
     assert_eq!(next().unwrap().unwrap(), "third");
     let renewed = broker.request("data").renew().send().unwrap();
     assert_eq!(next().unwrap().unwrap(), renewed.secret());
-    fake.refuse("data", RefusalKind::Unavailable);
-    assert!(matches!(next(), Some(Err(Error::TryLater { .. }))));
+    fake.fail("data", ErrorKind::Unavailable);
+    let error = next().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
     fake.grant("data", "fourth");
     assert_eq!(next().unwrap().unwrap(), "fourth");
-    fake.refuse("data", RefusalKind::Gone);
-    assert!(matches!(next(), Some(Err(Error::Gone { .. }))));
+    fake.fail("data", ErrorKind::Gone);
+    assert_eq!(next().unwrap().unwrap_err().kind(), ErrorKind::Gone);
     assert!(next().is_none());
 }
 
@@ -180,27 +190,24 @@ fn status_explanation_and_metrics_show_what_is_granted() {
     let fake = FakeBroker::start().unwrap();
     let broker = fake.broker();
     let token = broker.token("data").unwrap();
-    fake.refuse("user", RefusalKind::Denied);
+    fake.fail("user", ErrorKind::Rejected);
     let status = broker.status().unwrap();
     assert_eq!(status.broker.pid, std::process::id());
     let [data, user] = &status.scopes[..] else {
         panic!("{status:?}");
     };
-    assert_eq!(
-        (data.scope.as_str(), data.state),
-        ("data", ScopeState::Fresh)
-    );
+    assert_eq!((data.scope.as_str(), user.scope.as_str()), ("data", "user"));
     assert_eq!(data.generation, Some(token.generation()));
     assert_eq!(
-        (user.scope.as_str(), user.state),
-        ("user", ScopeState::Denied)
+        (data.last_error.is_some(), user.last_error.is_some()),
+        (false, true)
     );
+    assert_ne!(data.state, user.state);
     let metrics = broker.metrics().unwrap();
     assert!(metrics.contains("\ndomo_token_build_info{"), "{metrics}");
     let named = broker.with_client("acme");
-    assert_eq!(named.explain("data").unwrap().refused, None);
-    let refused = broker.explain("user").unwrap().refused;
-    assert_eq!(refused, Some(RefusalKind::Denied));
+    assert!(named.explain("data").unwrap().refused.is_none());
+    assert!(broker.explain("user").unwrap().refused.is_some());
 }
 
 #[test]
@@ -213,7 +220,7 @@ fn stopped_broker_is_not_running_and_serves_the_same_tokens_after_a_restart() {
     assert!(!fake.socket().exists());
     assert_eq!(text(&broker, "data"), "t0ken", "it is cached");
     let error = broker.with_timeout(SHORT).token("user").unwrap_err();
-    assert!(matches!(error, Error::NotRunning { .. }), "{error}");
+    assert_eq!(error.kind(), ErrorKind::NotRunning);
     thread::scope(|scope| {
         // This call lasts until the restart.
         let calling = scope.spawn(|| broker.token("user").map(drop));
@@ -286,7 +293,7 @@ fn token_for_tests_has_its_text_scopes_and_lifetime() {
 }
 
 #[test]
-fn invalid_scopes_and_texts_panic_with_the_reason() {
+fn invalid_scopes_texts_and_kinds_panic_with_the_reason() {
     let fake = FakeBroker::start().unwrap();
     let message = |test: &dyn Fn()| {
         let unwind = std::panic::AssertUnwindSafe(test);
@@ -299,8 +306,10 @@ fn invalid_scopes_and_texts_panic_with_the_reason() {
     };
     let text = message(&|| fake.grant("data", "t 0ken"));
     assert!(text.contains("only letters"), "{text}");
-    let scopes = message(&|| fake.refuse(" ", RefusalKind::Busy));
+    let scopes = message(&|| fake.fail(" ", ErrorKind::Busy));
     assert!(scopes.contains("at least one scope"), "{scopes}");
+    let kind = message(&|| fake.fail("data", ErrorKind::Untrusted));
+    assert_eq!(kind, "no answer of a broker causes Untrusted");
     // It still serves.
     assert!(fake.broker().token("data").is_ok());
 }

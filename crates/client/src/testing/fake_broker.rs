@@ -13,16 +13,16 @@ use super::socket_directory::SocketDirectory;
 use super::{server, token_text, valid};
 use crate::broker::Broker;
 use crate::clock::boot_now;
+use crate::error::ErrorKind;
 use crate::find_broker::Address;
 use crate::process_identity::ProcessIdentity;
-use domo_token_protocol::messages::RefusalKind;
 use domo_token_protocol::scope::ScopeSet;
 
 /// A broker inside a test. It grants a token for any scope set, unless the test decides otherwise, and answers
 /// immediately. When it is dropped, its thread ends and its socket is removed.
 ///
 /// ```
-/// use domo_token_client::{RefusalKind, testing::FakeBroker};
+/// use domo_token_client::{ErrorKind, testing::FakeBroker};
 ///
 /// let fake = FakeBroker::start()?;
 /// let broker = fake.broker();
@@ -34,8 +34,9 @@ use domo_token_protocol::scope::ScopeSet;
 /// assert_ne!(first.secret(), second.secret());
 /// assert_eq!(fake.rejections("data"), 1);
 ///
-/// fake.refuse("user", RefusalKind::NotPermitted);
-/// assert!(broker.token("user").is_err());
+/// fake.fail("user", ErrorKind::NotPermitted);
+/// let error = broker.token("user").unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::NotPermitted);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct FakeBroker {
@@ -83,7 +84,7 @@ impl FakeBroker {
         self.directory.socket()
     }
 
-    /// Grants a token with this text for these scopes, immediately, and ends a refusal. Watches of these scopes receive
+    /// Grants a token with this text for these scopes, immediately, and ends a failure. Watches of these scopes receive
     /// it. A renewal replaces it by a generated one.
     ///
     /// # Panics
@@ -96,20 +97,43 @@ impl FakeBroker {
         self.wake();
     }
 
-    /// Refuses these scopes with this kind of error until [`Self::grant`] grants them again.
+    /// Fails requests for these scopes with this kind of error until [`Self::grant`] grants a token. Watches of these
+    /// scopes receive the error.
+    ///
+    /// Calls retry [`ErrorKind::Busy`], and wait for an answer with [`ErrorKind::Timeout`], until their deadline, which
+    /// [`Broker::with_timeout`] can shorten. While an app has a valid token cached, it receives only decisions such as
+    /// [`ErrorKind::NotPermitted`].
     ///
     /// # Panics
     ///
-    /// If the scopes are not a valid scope set.
-    pub fn refuse(&self, scopes: &str, kind: RefusalKind) {
+    /// If the scopes are not a valid scope set, or no answer of a broker causes an error of this kind.
+    /// [`Self::stop`] causes [`ErrorKind::NotRunning`]; [`Error::for_tests`](crate::Error::for_tests) makes any error.
+    pub fn fail(&self, scopes: &str, kind: ErrorKind) {
         let scope = valid(ScopeSet::parse(scopes));
-        self.grants().fail(scope, Failure::Refusal(kind));
+        self.grants().fail(scope, failure(kind, None), boot_now());
         self.wake();
     }
 
-    /// Refuses all scopes that have no token yet, so that a test notices when the app requests others than intended.
-    pub fn refuse_others(&self, kind: RefusalKind) {
-        self.grants().fail_others(Failure::Refusal(kind));
+    /// As [`Self::fail`], with an error whose [`retry_after`](crate::Error::retry_after) is this time.
+    ///
+    /// # Panics
+    ///
+    /// As there.
+    pub fn fail_with_retry_after(&self, scopes: &str, kind: ErrorKind, retry_after: Duration) {
+        let scope = valid(ScopeSet::parse(scopes));
+        let failure = failure(kind, Some(retry_after));
+        self.grants().fail(scope, failure, boot_now());
+        self.wake();
+    }
+
+    /// Fails requests for all scopes that have no token yet, so that a test notices when the app requests others than
+    /// intended. A daemon does so with [`ErrorKind::UnknownScope`].
+    ///
+    /// # Panics
+    ///
+    /// If no answer of a broker causes an error of this kind.
+    pub fn fail_others(&self, kind: ErrorKind) {
+        self.grants().fail_others(failure(kind, None));
     }
 
     /// Sets the lifetime of each new token [default: 1 h].
@@ -199,4 +223,9 @@ impl fmt::Debug for FakeBroker {
             .field("socket", &self.socket())
             .finish_non_exhaustive()
     }
+}
+
+fn failure(kind: ErrorKind, retry_after: Option<Duration>) -> Failure {
+    let failure = Failure::of(kind, retry_after);
+    valid(failure.ok_or_else(|| format!("no answer of a broker causes {kind:?}")))
 }

@@ -6,29 +6,104 @@ use std::time::Duration;
 
 use super::DEFAULT_CLIENT;
 use crate::clock::BootTime;
+use crate::error::ErrorKind;
 use domo_token_protocol::messages::{
     Asked, BrokerStatus, Explanation, Refusal, RefusalKind, Renew, Request, Response, ScopeState,
     ScopeStatus, TokenAnswer, TokenRequest, TokenText, VERSION,
 };
-use domo_token_protocol::scope::{ScopeError, ScopeSet};
+use domo_token_protocol::scope::ScopeSet;
 
 /// How long tokens are valid by default.
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// How a fake broker responds to requests for a scope set that it has no token for.
+/// How a fake broker fails requests for a scope set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    Refusal(RefusalKind),
+    Refusal {
+        kind: RefusalKind,
+        retry_after: Option<Duration>,
+    },
+    Fault(Fault),
+}
+
+/// A failure that is no response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It does not answer.
+    Silence,
+    /// It speaks another protocol version.
+    OtherVersion,
+    /// It sends what is no message.
+    Malformed,
+}
+
+/// What is sent to a caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The parts of a response.
+    Response(Vec<Response>),
+    Fault(Fault),
 }
 
 impl Failure {
-    fn refusal(self) -> Refusal {
-        let Self::Refusal(kind) = self;
-        Refusal::new(kind, cause(kind))
+    /// Returns the failure that callers receive as an error of this kind; `None` if no broker can cause one.
+    pub(super) fn of(kind: ErrorKind, retry_after: Option<Duration>) -> Option<Self> {
+        let kind = match kind {
+            ErrorKind::Timeout => return Some(Self::Fault(Fault::Silence)),
+            ErrorKind::IncompatibleVersion => return Some(Self::Fault(Fault::OtherVersion)),
+            ErrorKind::Protocol => return Some(Self::Fault(Fault::Malformed)),
+            ErrorKind::NotPermitted => RefusalKind::NotPermitted,
+            ErrorKind::UnknownClient => RefusalKind::UnknownClient,
+            ErrorKind::UnknownScope => RefusalKind::UnknownScope,
+            ErrorKind::MinTtlTooLong => RefusalKind::MinTtlTooLong,
+            ErrorKind::Rejected => RefusalKind::Denied,
+            ErrorKind::Gone => RefusalKind::Gone,
+            ErrorKind::Unavailable => RefusalKind::Unavailable,
+            ErrorKind::Busy => RefusalKind::Busy,
+            ErrorKind::NotRunning
+            | ErrorKind::Untrusted
+            | ErrorKind::InvalidScope
+            | ErrorKind::InvalidSocket
+            | ErrorKind::Io => return None,
+        };
+        Some(Self::Refusal { kind, retry_after })
     }
 
-    fn response(self) -> Response {
-        Response::Refusal(self.refusal())
+    fn answer(self, now: BootTime) -> Answer {
+        match self {
+            Self::Refusal { kind, retry_after } => {
+                let mut refusal = Refusal::new(kind, cause(kind));
+                refusal.next_attempt = retry_after.map(|wait| now + wait);
+                Response::Refusal(refusal).into()
+            }
+            Self::Fault(fault) => Answer::Fault(fault),
+        }
+    }
+
+    fn refused(self) -> Option<RefusalKind> {
+        match self {
+            Self::Refusal { kind, .. } => Some(kind),
+            Self::Fault(_) => None,
+        }
+    }
+}
+
+impl From<Response> for Answer {
+    fn from(response: Response) -> Self {
+        Self::Response(vec![response])
+    }
+}
+
+impl Answer {
+    /// Sets the client of a token to that of its request.
+    pub(super) fn for_client(mut self, asked: &Asked) -> Self {
+        if let Self::Response(parts) = &mut self
+            && let [Response::Token(token)] = &mut parts[..]
+            && let Some(client) = &asked.client
+        {
+            token.client.clone_from(client);
+        }
+        self
     }
 }
 
@@ -43,7 +118,7 @@ pub(super) struct Grants {
     started: BootTime,
     requests: usize,
     /// What watchers have not been sent yet.
-    news: Vec<(ScopeSet, Response)>,
+    news: Vec<(ScopeSet, Answer)>,
 }
 
 #[derive(Default)]
@@ -97,12 +172,13 @@ impl Grants {
     pub(super) fn grant(&mut self, scope: ScopeSet, text: TokenText, now: BootTime) {
         let token = self.new_token(&scope, Some(text), now);
         self.sets.entry(scope.clone()).or_default().failure = None;
-        self.news.push((scope, token));
+        self.news.push((scope, token.into()));
     }
 
-    pub(super) fn fail(&mut self, scope: ScopeSet, failure: Failure) {
+    /// Fails requests for these scopes until a token is granted. Watchers of the scope set receive that, too.
+    pub(super) fn fail(&mut self, scope: ScopeSet, failure: Failure, now: BootTime) {
         self.sets.entry(scope.clone()).or_default().failure = Some(failure);
-        self.news.push((scope, failure.response()));
+        self.news.push((scope, failure.answer(now)));
     }
 
     pub(super) fn fail_others(&mut self, failure: Failure) {
@@ -123,28 +199,42 @@ impl Grants {
     }
 
     /// Returns what watchers have not been sent yet, in order.
-    pub(super) fn take_news(&mut self) -> Vec<(ScopeSet, Response)> {
+    pub(super) fn take_news(&mut self) -> Vec<(ScopeSet, Answer)> {
         std::mem::take(&mut self.news)
     }
 
-    /// Returns the response to a request, which may have several parts.
-    pub(super) fn answer(&mut self, request: &Request, now: BootTime) -> Vec<Response> {
+    /// Returns the answer to a request.
+    pub(super) fn answer(&mut self, request: &Request, now: BootTime) -> Answer {
         self.requests += 1;
         match request {
-            Request::Token(request) => vec![self.token(request, now)],
-            Request::Watch(asked) => vec![self.current(asked, now)],
-            Request::Status => self.status(now),
-            Request::Explain(asked) => vec![self.explain(asked)],
-            Request::Metrics => vec![Response::Metrics(self.metrics()), Response::End],
+            Request::Token(request) => self.token(request, now),
+            Request::Watch(asked) => {
+                let current = TokenRequest {
+                    asked: asked.clone(),
+                    min_ttl_ms: None,
+                    time_left_ms: 0,
+                    renew: None,
+                };
+                self.token(&current, now)
+            }
+            Request::Status => Answer::Response(self.status(now)),
+            Request::Explain(asked) => self.explain(asked).into(),
+            Request::Metrics => {
+                let text = Response::Metrics(self.metrics());
+                Answer::Response(vec![text, Response::End])
+            }
         }
     }
 
-    fn token(&mut self, request: &TokenRequest, now: BootTime) -> Response {
-        let scope = match self.scope(&request.asked) {
+    fn token(&mut self, request: &TokenRequest, now: BootTime) -> Answer {
+        let asked = &request.asked;
+        let scope = match ScopeSet::parse(&asked.scope) {
             Ok(scope) => scope,
-            Err(refusal) => return Response::Refusal(refusal),
+            Err(error) => {
+                let refusal = Refusal::new(RefusalKind::UnknownScope, error.to_string());
+                return Response::Refusal(refusal).into();
+            }
         };
-        let min_ttl = Duration::from_millis(request.min_ttl_ms.unwrap_or(0));
         let grant = self.sets.entry(scope.clone()).or_default();
         let current = grant.token.as_ref().map(|token| token.generation);
         let is_rejected = match request.renew {
@@ -155,40 +245,24 @@ impl Grants {
             }
             None => false,
         };
+        if let Some(failure) = self.failure(&scope) {
+            return failure.answer(now);
+        }
+        let min_ttl = Duration::from_millis(request.min_ttl_ms.unwrap_or(0));
+        let current = self.sets.get(&scope).and_then(|grant| grant.token.as_ref());
         let is_usable = |token: &&StoredToken| {
             !is_rejected && token.expires() > now && token.expires() >= now + min_ttl
         };
-        if let Some(token) = grant.token.as_ref().filter(is_usable) {
-            return token.response(&scope, request.asked.client.as_deref());
+        if let Some(token) = current.filter(is_usable) {
+            return token.response(&scope, asked.client.as_deref()).into();
         }
         if min_ttl > self.lifetime {
-            return Failure::Refusal(RefusalKind::MinTtlTooLong).response();
+            let kind = RefusalKind::MinTtlTooLong;
+            return Response::Refusal(Refusal::new(kind, cause(kind))).into();
         }
         let token = self.new_token(&scope, None, now);
-        self.news.push((scope, token.clone()));
-        of_client(token, &request.asked)
-    }
-
-    /// Returns the current token, or makes one.
-    fn current(&mut self, asked: &Asked, now: BootTime) -> Response {
-        let any = TokenRequest {
-            asked: asked.clone(),
-            min_ttl_ms: None,
-            time_left_ms: 0,
-            renew: None,
-        };
-        self.token(&any, now)
-    }
-
-    /// Returns the scope set of a request, unless the request is refused.
-    fn scope(&self, asked: &Asked) -> Result<ScopeSet, Refusal> {
-        let unknown =
-            |error: ScopeError| Refusal::new(RefusalKind::UnknownScope, error.to_string());
-        let scope = ScopeSet::parse(&asked.scope).map_err(unknown)?;
-        match self.failure(&scope) {
-            Some(failure) => Err(failure.refusal()),
-            None => Ok(scope),
-        }
+        self.news.push((scope, token.clone().into()));
+        Answer::from(token).for_client(asked)
     }
 
     fn failure(&self, scope: &ScopeSet) -> Option<Failure> {
@@ -236,7 +310,7 @@ impl Grants {
     fn explain(&self, asked: &Asked) -> Response {
         let scope = ScopeSet::parse(&asked.scope);
         let failure = scope.ok().and_then(|scope| self.failure(&scope));
-        let refused = failure.map(|Failure::Refusal(kind)| kind);
+        let refused = failure.and_then(Failure::refused);
         let rule = refused.map_or("the fake broker grants it", cause);
         Response::Explanation(Explanation {
             client: Some(asked.client.as_deref().unwrap_or(DEFAULT_CLIENT).to_owned()),
@@ -269,12 +343,12 @@ impl Grant {
     fn status(&self, scope: &ScopeSet, now: BootTime) -> ScopeStatus {
         let token = self.token.as_ref().filter(|token| token.expires() > now);
         let state = match self.failure {
-            Some(Failure::Refusal(RefusalKind::Denied)) => ScopeState::Denied,
+            Some(failure) if failure.refused() == Some(RefusalKind::Denied) => ScopeState::Denied,
             Some(_) => ScopeState::Waiting,
             None if token.is_some() => ScopeState::Fresh,
             None => ScopeState::Idle,
         };
-        let error = self.failure.map(|Failure::Refusal(kind)| cause(kind));
+        let error = self.failure.and_then(Failure::refused).map(cause);
         ScopeStatus {
             client: DEFAULT_CLIENT.to_owned(),
             client_id: "fake".to_owned(),
@@ -293,14 +367,6 @@ impl Grant {
             credentials_error: None,
         }
     }
-}
-
-/// Sets the client of a token to that of its request.
-pub(super) fn of_client(mut response: Response, asked: &Asked) -> Response {
-    if let (Response::Token(token), Some(client)) = (&mut response, &asked.client) {
-        token.client.clone_from(client);
-    }
-    response
 }
 
 fn cause(kind: RefusalKind) -> &'static str {

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::grants::Grants;
+use super::grants::{Answer, Fault, Grants};
 use crate::clock::BootTime;
 use domo_token_protocol::frame::{self, FrameError};
 use domo_token_protocol::greeting::{self, GREETING, Greeting, HELLO};
@@ -11,13 +11,22 @@ use domo_token_protocol::messages::{
 };
 use domo_token_protocol::scope::ScopeSet;
 
+/// A protocol version that no client speaks.
+const OTHER_VERSION: u8 = u8::MAX;
+
+/// A frame whose body is no response.
+const MALFORMED: [u8; 5] = [1, 0, 0, 0, 0x63];
+
 /// The state of a connection.
 pub(super) struct Session {
     /// Bytes of an incomplete request, which holds no secret.
     received: Vec<u8>,
     /// The boot clock when it was accepted.
     opened: BootTime,
+    /// The greeting that the caller's hello requests.
     greeting: Option<Greeting>,
+    /// Whether the greeting was sent.
+    greeted: bool,
     watched: Option<(ScopeSet, Asked)>,
 }
 
@@ -34,17 +43,16 @@ impl Session {
             received: Vec::new(),
             opened,
             greeting: None,
+            greeted: false,
             watched: None,
         }
     }
 
-    /// Returns the responses to all requests that are complete with these bytes.
+    /// Returns the answers to all requests that are complete with these bytes.
     pub(super) fn receive(&mut self, bytes: &[u8], grants: &mut Grants, now: BootTime) -> Output {
         self.received.extend_from_slice(bytes);
         let mut output = Output::default();
-        if self.respond(grants, now, &mut output).is_err() {
-            output.close = true;
-        }
+        output.close = self.respond(grants, now, &mut output).is_err() || output.close;
         output
     }
 
@@ -61,11 +69,12 @@ impl Session {
             let version = greeting::hello_version(*hello)?;
             self.received.drain(..HELLO);
             let is_known = (OLDEST_VERSION..=VERSION).contains(&version);
-            let greeting = Greeting::new(if is_known { version } else { VERSION }, self.opened);
-            let bytes = greeting.encode(&mut [0; GREETING]).to_vec();
-            output.frames.push(bytes.into());
-            self.greeting = Some(greeting);
-            output.close = !is_known;
+            let version = if is_known { version } else { VERSION };
+            self.greeting = Some(Greeting::new(version, self.opened));
+            if !is_known {
+                self.greet(output);
+                output.close = true;
+            }
         }
         while !output.close {
             let Some((body, used)) = frame::split_request(&self.received)? else {
@@ -73,49 +82,68 @@ impl Session {
             };
             let request = frame::decode::<Request>(body)?;
             self.received.drain(..used);
-            let responses = grants.answer(&request, now);
+            let answer = grants.answer(&request, now);
             if let Request::Watch(asked) = request {
                 let scope = ScopeSet::parse(&asked.scope).ok();
                 self.watched = scope.map(|scope| (scope, asked));
             }
-            for response in responses {
-                output.add(&response)?;
-                // Its watch ends with a decision.
-                output.close |= self.watched.is_some() && is_decision(&response);
+            self.send(&answer, output)?;
+        }
+        Ok(())
+    }
+
+    /// Returns what a watcher is sent of a new token or a failure.
+    pub(super) fn notify(&mut self, scope: &ScopeSet, news: &Answer) -> Output {
+        let mut output = Output::default();
+        if let Some((watched, asked)) = &self.watched
+            && watched == scope
+        {
+            let news = news.clone().for_client(asked);
+            output.close = self.send(&news, &mut output).is_err() || output.close;
+        }
+        output
+    }
+
+    fn send(&mut self, answer: &Answer, output: &mut Output) -> Result<(), FrameError> {
+        match answer {
+            Answer::Response(parts) => {
+                self.greet(output);
+                for part in parts {
+                    output.frames.push(frame::encode(part)?);
+                    output.close |= self.watched.is_some() && ends_watch(part);
+                }
+            }
+            Answer::Fault(Fault::Silence) => {}
+            Answer::Fault(Fault::Malformed) => {
+                self.greet(output);
+                output.frames.push(MALFORMED.to_vec().into());
+                output.close = true;
+            }
+            Answer::Fault(Fault::OtherVersion) => {
+                // The caller connects again if this connection has another version.
+                if !self.greeted {
+                    output
+                        .frames
+                        .push(greeting::hello(OTHER_VERSION).to_vec().into());
+                }
+                output.close = true;
             }
         }
         Ok(())
     }
 
-    /// Returns what a watcher is sent of a new token or a refusal.
-    pub(super) fn notify(&self, scope: &ScopeSet, news: &Response) -> Output {
-        let mut output = Output::default();
-        let Some((_, asked)) = self
-            .watched
-            .as_ref()
-            .filter(|(watched, _)| watched == scope)
-        else {
-            return output;
-        };
-        output.close = is_decision(news);
-        if output
-            .add(&super::grants::of_client(news.clone(), asked))
-            .is_err()
-        {
-            output.close = true;
+    /// Sends the greeting before the first answer.
+    fn greet(&mut self, output: &mut Output) {
+        let greeting = self.greeting.filter(|_| !self.greeted);
+        if let Some(greeting) = greeting {
+            let bytes = greeting.encode(&mut [0; GREETING]).to_vec();
+            output.frames.push(bytes.into());
+            self.greeted = true;
         }
-        output
-    }
-}
-
-impl Output {
-    fn add(&mut self, response: &Response) -> Result<(), FrameError> {
-        self.frames.push(frame::encode(response)?);
-        Ok(())
     }
 }
 
 /// Returns whether a watch ends with this response.
-fn is_decision(response: &Response) -> bool {
+fn ends_watch(response: &Response) -> bool {
     matches!(response, Response::Refusal(refusal) if refusal.kind != RefusalKind::Unavailable)
 }
