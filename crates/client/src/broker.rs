@@ -73,13 +73,22 @@ impl Broker {
     }
 
     fn open(address: Address, deadline: BootTime) -> Result<Self, Error> {
-        let transport = Transport::open(address, deadline)?;
-        Ok(Self {
+        Transport::open(address, deadline).map(Self::of)
+    }
+
+    /// Returns a broker that connects when it is first used.
+    #[cfg(all(unix, feature = "testing"))]
+    pub(crate) fn unconnected(address: Address) -> Self {
+        Self::of(Transport::new(address))
+    }
+
+    fn of(transport: Transport) -> Self {
+        Self {
             shared: Arc::new(Shared::new(transport)),
             client: None,
             timeout: DEFAULT_TIMEOUT,
             retry: RetryPolicy::RECONNECT,
-        })
+        }
     }
 
     /// Returns a clone that requests tokens of this API client, a name in the broker's config.

@@ -25,8 +25,11 @@
 //! - `broker`, and by feature `tokio` and `reqwest`: the API.
 //! - `status`: what a broker reports about itself.
 //! - `queries`: the calls of both brokers about the broker itself: status, metrics, explain.
+//! - `testing`, a feature: a broker inside a test.
 
 #![warn(missing_docs)]
+// The documentation names the feature of each item where the compiler can: docs.rs has an unstable one.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[doc(hidden)]
 pub mod clock;
@@ -58,8 +61,10 @@ mod broker;
 pub mod tokio;
 mod status;
 mod queries;
-#[cfg(any(feature = "reqwest", feature = "reqwest-blocking"))]
+#[cfg(any(feature = "reqwest-0-13", feature = "reqwest-0-13-blocking"))]
 pub mod reqwest;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use broker::{Broker, DEFAULT_TIMEOUT, TokenRequest};
 pub use error::{Error, ErrorKind};
