@@ -216,8 +216,8 @@ fn read_snapshot(mut file: File) -> io::Result<Snapshot> {
     file.rewind()?;
     file.read_to_end(&mut text)?;
     // serde's message may quote what it read.
-    let snapshot: Snapshot =
-        serde_json::from_slice(&text).map_err(|_| io::Error::other("the file has another format"))?;
+    let snapshot: Snapshot = serde_json::from_slice(&text)
+        .map_err(|_| io::Error::other("the file has another format"))?;
     if snapshot.form != FORMAT {
         return Err(io::Error::other("the file has another format version"));
     }

@@ -206,7 +206,10 @@ impl<S: TokenSource, C: Clock> Health<S, C> {
     async fn live(&self) -> Answer {
         match timeout(LOOP_TIMEOUT, self.engine.ping()).await {
             Ok(()) => plain(StatusCode::OK, "live\n"),
-            Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "the event loop does not respond\n"),
+            Err(_) => plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the event loop does not respond\n",
+            ),
         }
     }
 

@@ -130,8 +130,10 @@ impl Writer {
                 let lost = count.saturating_sub(complete).min(counts);
                 self.shared.lost.fetch_add(lost, Ordering::Relaxed);
                 if !std::mem::replace(&mut self.is_failing, true) {
-                    warn!("cannot write audit file {path}: {error}; lines are lost until it is \
-                           writable");
+                    warn!(
+                        "cannot write audit file {path}: {error}; lines are lost until it is \
+                           writable"
+                    );
                 }
             }
         }

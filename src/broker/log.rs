@@ -303,8 +303,10 @@ pub(super) fn configured(changes: &ConfigDiff) {
 pub(super) fn not_permitted(limit: &mut LogRateLimit, cause: &str, rule: &str, now: BootTime) {
     match limit.count(now) {
         Ordering::Less => warn!("denied: {cause}; {rule}"),
-        Ordering::Equal => warn!("denied: {cause}; {rule}; further denials of this minute are not \
-                                  logged"),
+        Ordering::Equal => warn!(
+            "denied: {cause}; {rule}; further denials of this minute are not \
+                                  logged"
+        ),
         Ordering::Greater => {}
     }
 }

@@ -229,11 +229,17 @@ impl Snapshot {
         let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         ConstCounter::new(self.log_dropped).encode(metric)?;
         if let Some(lost) = self.audit_lost {
-            let (name, help) = ("domo_token_audit_lost", "Audit lines that could not be written");
+            let (name, help) = (
+                "domo_token_audit_lost",
+                "Audit lines that could not be written",
+            );
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(lost).encode(metric)?;
         }
-        let (name, help) = ("domo_token_build_info", "Version of the daemon and of its protocol");
+        let (name, help) = (
+            "domo_token_build_info",
+            "Version of the daemon and of its protocol",
+        );
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         let labels = [
             ("version", self.version.as_str()),

@@ -324,7 +324,9 @@ pub(super) fn log_load_change(change: &LoadChange) {
             had_failed: true,
         } => info!(client = name, "client loaded"),
         LoadChange::Unchanged | LoadChange::Loaded { .. } => {}
-        LoadChange::FailedAgain { name } => debug!(client = name, "client could not be loaded again"),
+        LoadChange::FailedAgain { name } => {
+            debug!(client = name, "client could not be loaded again")
+        }
         LoadChange::Failed {
             name,
             reason,

@@ -189,7 +189,8 @@ impl Usage {
         let users = users.join(", ");
         warn!(
             connections,
-            users, "connection limit reached; closing connections of the users with the most \
+            users,
+            "connection limit reached; closing connections of the users with the most \
                     connections"
         );
     }

@@ -244,7 +244,12 @@ fn incomplete_empty_or_unreadable_files_keep_the_previous_config() {
             KEPT_CONFIG,
             "config file is valid again and unchanged",
         ),
-        ("config.toml", "", KEPT_CONFIG, "config file is valid again and unchanged"),
+        (
+            "config.toml",
+            "",
+            KEPT_CONFIG,
+            "config file is valid again and unchanged",
+        ),
         ("acme.secret", "", KEPT_SECRET, "client loaded"),
     ] {
         // Writes only this file: a write empties the file first, so that a read in between would find a second

@@ -259,7 +259,10 @@ fn unknown_client_is_refused_with_a_suggestion() {
     let cause = |client| cause(&broker, &subject(client, "data"), &caller);
     assert_eq!(cause("acm"), "no client \"acm\"; did you mean \"acme\"?");
     let other = cause("gamma");
-    assert!(other.contains("configured clients: \"acme\", \"beta\""), "{other}");
+    assert!(
+        other.contains("configured clients: \"acme\", \"beta\""),
+        "{other}"
+    );
     let unnamed = TokenSubject {
         client: None,
         ..subject("", "data")

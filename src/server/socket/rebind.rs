@@ -144,10 +144,7 @@ impl Socket {
             let error = std::io::ErrorKind::WouldBlock.into();
             return Err(system_error(&self.path, &error));
         }
-        warn!(
-            socket = path,
-            "socket removed or replaced; bound it again"
-        );
+        warn!(socket = path, "socket removed or replaced; bound it again");
         Ok(())
     }
 

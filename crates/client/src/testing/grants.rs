@@ -8,8 +8,8 @@ use super::DEFAULT_CLIENT;
 use crate::clock::BootTime;
 use crate::error::ErrorKind;
 use domo_token_protocol::messages::{
-    Asked, BrokerStatus, Explanation, Refusal, RefusalKind, Renew, Request, Response, ScopeState,
-    ScopeStatus, TokenAnswer, TokenRequest, TokenText, VERSION,
+    BrokerStatus, Explanation, Refusal, RefusalKind, Renew, Request, Response, ScopeState,
+    ScopeStatus, TokenAnswer, TokenRequest, TokenSubject, TokenText, VERSION,
 };
 use domo_token_protocol::scope::ScopeSet;
 
@@ -96,10 +96,10 @@ impl From<Response> for Answer {
 
 impl Answer {
     /// Sets the client of a token to that of its request.
-    pub(super) fn for_client(mut self, asked: &Asked) -> Self {
+    pub(super) fn for_client(mut self, subject: &TokenSubject) -> Self {
         if let Self::Response(parts) = &mut self
             && let [Response::Token(token)] = &mut parts[..]
-            && let Some(client) = &asked.client
+            && let Some(client) = &subject.client
         {
             token.client.clone_from(client);
         }
@@ -208,9 +208,9 @@ impl Grants {
         self.requests += 1;
         match request {
             Request::Token(request) => self.token(request, now),
-            Request::Watch(asked) => {
+            Request::Watch(subject) => {
                 let current = TokenRequest {
-                    asked: asked.clone(),
+                    subject: subject.clone(),
                     min_ttl_ms: None,
                     time_left_ms: 0,
                     renew: None,
@@ -218,7 +218,7 @@ impl Grants {
                 self.token(&current, now)
             }
             Request::Status => Answer::Response(self.status(now)),
-            Request::Explain(asked) => self.explain(asked).into(),
+            Request::Explain(subject) => self.explain(subject).into(),
             Request::Metrics => {
                 let text = Response::Metrics(self.metrics());
                 Answer::Response(vec![text, Response::End])
@@ -227,8 +227,8 @@ impl Grants {
     }
 
     fn token(&mut self, request: &TokenRequest, now: BootTime) -> Answer {
-        let asked = &request.asked;
-        let scope = match ScopeSet::parse(&asked.scope) {
+        let subject = &request.subject;
+        let scope = match ScopeSet::parse(&subject.scope) {
             Ok(scope) => scope,
             Err(error) => {
                 let refusal = Refusal::new(RefusalKind::UnknownScope, error.to_string());
@@ -254,7 +254,7 @@ impl Grants {
             !is_rejected && token.expires() > now && token.expires() >= now + min_ttl
         };
         if let Some(token) = current.filter(is_usable) {
-            return token.response(&scope, asked.client.as_deref()).into();
+            return token.response(&scope, subject.client.as_deref()).into();
         }
         if min_ttl > self.lifetime {
             let kind = RefusalKind::MinTtlTooLong;
@@ -262,7 +262,7 @@ impl Grants {
         }
         let token = self.new_token(&scope, None, now);
         self.news.push((scope, token.clone().into()));
-        Answer::from(token).for_client(asked)
+        Answer::from(token).for_client(subject)
     }
 
     fn failure(&self, scope: &ScopeSet) -> Option<Failure> {
@@ -307,14 +307,20 @@ impl Grants {
         parts
     }
 
-    fn explain(&self, asked: &Asked) -> Response {
-        let scope = ScopeSet::parse(&asked.scope);
+    fn explain(&self, subject: &TokenSubject) -> Response {
+        let scope = ScopeSet::parse(&subject.scope);
         let failure = scope.ok().and_then(|scope| self.failure(&scope));
         let refused = failure.and_then(Failure::refused);
         let rule = refused.map_or("the fake broker grants it", cause);
         Response::Explanation(Explanation {
-            client: Some(asked.client.as_deref().unwrap_or(DEFAULT_CLIENT).to_owned()),
-            scope: asked.scope.clone(),
+            client: Some(
+                subject
+                    .client
+                    .as_deref()
+                    .unwrap_or(DEFAULT_CLIENT)
+                    .to_owned(),
+            ),
+            scope: subject.scope.clone(),
             peer: format!("pid {}", std::process::id()),
             refused,
             rule: rule.to_owned(),

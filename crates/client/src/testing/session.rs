@@ -7,7 +7,7 @@ use crate::clock::BootTime;
 use domo_token_protocol::frame::{self, FrameError};
 use domo_token_protocol::greeting::{self, GREETING, Greeting, HELLO};
 use domo_token_protocol::messages::{
-    Asked, OLDEST_VERSION, RefusalKind, Request, Response, VERSION,
+    OLDEST_VERSION, RefusalKind, Request, Response, TokenSubject, VERSION,
 };
 use domo_token_protocol::scope::ScopeSet;
 
@@ -27,7 +27,7 @@ pub(super) struct Session {
     greeting: Option<Greeting>,
     /// Whether the greeting was sent.
     greeted: bool,
-    watched: Option<(ScopeSet, Asked)>,
+    watched: Option<(ScopeSet, TokenSubject)>,
 }
 
 /// What to send, and whether the connection ends after it.
@@ -83,9 +83,9 @@ impl Session {
             let request = frame::decode::<Request>(body)?;
             self.received.drain(..used);
             let answer = grants.answer(&request, now);
-            if let Request::Watch(asked) = request {
-                let scope = ScopeSet::parse(&asked.scope).ok();
-                self.watched = scope.map(|scope| (scope, asked));
+            if let Request::Watch(subject) = request {
+                let scope = ScopeSet::parse(&subject.scope).ok();
+                self.watched = scope.map(|scope| (scope, subject));
             }
             self.send(&answer, output)?;
         }
@@ -95,10 +95,10 @@ impl Session {
     /// Returns what a watcher is sent of a new token or a failure.
     pub(super) fn notify(&mut self, scope: &ScopeSet, news: &Answer) -> Output {
         let mut output = Output::default();
-        if let Some((watched, asked)) = &self.watched
+        if let Some((watched, subject)) = &self.watched
             && watched == scope
         {
-            let news = news.clone().for_client(asked);
+            let news = news.clone().for_client(subject);
             output.close = self.send(&news, &mut output).is_err() || output.close;
         }
         output

@@ -165,7 +165,11 @@ fn expired_reissued_token_is_not_reported_as_valid() {
     let refusal = refused(schedule.request(WaiterId(1), &request(SECOND, expiry), expiry));
     assert_eq!(refusal.kind, RefusalKind::Unavailable);
     assert_eq!(refusal.next_attempt, Some(due + floor(HOUR)));
-    assert!(refusal.cause.contains("it has expired"), "{}", refusal.cause);
+    assert!(
+        refusal.cause.contains("it has expired"),
+        "{}",
+        refusal.cause
+    );
 }
 
 #[test]
