@@ -206,8 +206,8 @@ fn status_explanation_and_metrics_show_what_is_granted() {
     let metrics = broker.metrics().unwrap();
     assert!(metrics.contains("\ndomo_token_build_info{"), "{metrics}");
     let named = broker.with_client("acme");
-    assert!(named.explain("data").unwrap().refused.is_none());
-    assert!(broker.explain("user").unwrap().refused.is_some());
+    assert!(named.explain("data").unwrap().denied.is_none());
+    assert!(broker.explain("user").unwrap().denied.is_some());
 }
 
 #[test]
