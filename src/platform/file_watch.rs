@@ -191,9 +191,9 @@ impl Files {
         if let Err(error) = thread.spawn(watch) {
             self.next_start = boot_now() + self.timing.poll;
             if !std::mem::replace(&mut self.was_logged, true) {
-                let seconds = self.timing.poll.as_secs();
                 warn!(
-                    "file changes are not noticed: cannot start a thread: {error}; retrying every {seconds} s, and SIGHUP applies changes meanwhile"
+                    retry_in_s = self.timing.poll.as_secs(),
+                    "file changes are not noticed: cannot start a thread: {error}; SIGHUP applies changes meanwhile"
                 );
             }
             return;

@@ -80,7 +80,11 @@ pub(super) async fn run<C: Clock>(
         Err(error) => Err(error.into()),
     };
     if let Err(error) = served {
-        debug!(peer = %peer.caller(), "a caller's connection was closed: {error}");
+        debug!(
+            uid = peer.uid,
+            pid = peer.pid,
+            "a caller's connection was closed: {error}"
+        );
     }
 }
 
@@ -207,7 +211,13 @@ impl Session {
             self.answer(busy(cause.to_owned())).await?;
             return Ok(None);
         }
-        debug!(peer = %caller, request = request.name(), "asked");
+        debug!(
+            uid = caller.uid,
+            pid = caller.pid,
+            unit = caller.unit.as_deref(),
+            request = request.name(),
+            "asked"
+        );
         if matches!(request, Request::Metrics)
             && let Err(cause) = self.permit.begin_metrics()
         {
