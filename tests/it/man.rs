@@ -1,5 +1,5 @@
-//! The man pages under `docs/man/` say what help and the other documents say. After a change of
-//! these, `UPDATE_MAN=1 cargo test --test it man` writes them again.
+//! The man pages under `docs/man/` are generated from the help and the other documents. After a change of
+//! these, `UPDATE_MAN=1 cargo test --test it man::` updates them.
 
 #![allow(
     clippy::wildcard_enum_match_arm,
@@ -24,7 +24,7 @@ fn pages() -> [(&'static str, String); 4] {
             document::page(
                 "domo-token-config",
                 5,
-                "what domo-tokend is told in its config file",
+                "the configuration file of domo-tokend",
                 "docs/config.md",
             ),
         ),
@@ -33,7 +33,7 @@ fn pages() -> [(&'static str, String); 4] {
             document::page(
                 "domo-token-protocol",
                 7,
-                "what callers and domo-tokend say to each other",
+                "the protocol between callers and domo-tokend",
                 "docs/protocol.md",
             ),
         ),
@@ -76,7 +76,7 @@ fn pages_contain_each_option_and_exit_code() {
     }
 }
 
-/// What a checker of man pages says of all; `None`, and says so, where there is none.
+/// Returns the output of a checker of man pages; `None`, with a notice, where it is not installed.
 fn checker_messages(checker: &str, arguments: &[&str]) -> Option<String> {
     let folder = tempfile::tempdir().unwrap();
     let pages = pages().map(|(name, page)| {
