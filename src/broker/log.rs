@@ -36,14 +36,13 @@ pub(super) fn report(scheduler: &Scheduler, set: SetId, outcome: &Outcome, now: 
             unexpected_lifetime,
             short,
         } => {
-            let lifetime = validity.lifetime.as_secs();
-            obtained(client, scope, lifetime, *recovery, *first);
+            let lifetime_s = validity.lifetime.as_secs();
+            obtained(client, scope, lifetime_s, *recovery, *first);
             if let Some(source) = unexpected_lifetime {
-                warn_of_lifetime(client, scope, lifetime, *source);
+                warn_of_lifetime(client, scope, lifetime_s, *source);
             }
             if *short {
-                warn!(client, %scope, lifetime, "token lifetime is very short; callers may wait for \
-                                                 renewal");
+                warn!(client, %scope, lifetime_s, "token lifetime is very short; callers may wait for renewal");
             }
         }
         Outcome::Denied {
@@ -71,7 +70,7 @@ pub(super) fn report(scheduler: &Scheduler, set: SetId, outcome: &Outcome, now: 
 fn obtained(
     client: &str,
     scope: &ScopeSet,
-    lifetime: u64,
+    lifetime_s: u64,
     recovery: Option<Recovery>,
     first: bool,
 ) {
@@ -79,16 +78,16 @@ fn obtained(
         info!(
             client,
             %scope,
-            lifetime,
+            lifetime_s,
             attempts = recovery.attempts,
             failing_s = recovery.failing.as_secs(),
             outage_s = recovery.outage.as_secs(),
             "token obtained after failures"
         );
     } else if first {
-        info!(client, %scope, lifetime, "token obtained");
+        info!(client, %scope, lifetime_s, "token obtained");
     } else {
-        debug!(client, %scope, lifetime, "token renewed");
+        debug!(client, %scope, lifetime_s, "token renewed");
     }
 }
 
@@ -243,7 +242,7 @@ fn log_failure(
         return;
     };
     let cause = failure.cause;
-    let what = failure.rejected();
+    let rejected = failure.rejected();
     let retry = scheduler.next_attempt(set, now);
     let retry_in_s = retry.map(|at| rounded_up(at.saturating_since(now)));
     let error = scheduler
@@ -253,16 +252,16 @@ fn log_failure(
         CallerImpact::TokenValid { left } => {
             let expires_in_s = left.as_secs();
             if failure.repeated {
-                debug!(client, %scope, %cause, what, expires_in_s, retry_in_s, error, "renewal failed again; the current token is still valid");
+                debug!(client, %scope, %cause, rejected, expires_in_s, retry_in_s, error, "renewal failed again; the current token is still valid");
             } else {
                 let message = failure.warning();
-                warn!(client, %scope, %cause, what, expires_in_s, retry_in_s, error, "{message}");
+                warn!(client, %scope, %cause, rejected, expires_in_s, retry_in_s, error, "{message}");
             }
         }
         CallerImpact::NoToken { duration, first } => {
             let no_token_s = duration.as_secs();
             if failure.repeated && !first {
-                debug!(client, %scope, %cause, what, no_token_s, retry_in_s, error, "still no valid token");
+                debug!(client, %scope, %cause, rejected, no_token_s, retry_in_s, error, "still no valid token");
                 return;
             }
             // The other ones without a token are affected, too.
@@ -274,7 +273,7 @@ fn log_failure(
             );
             let scope_sets = is_shared.then(|| scheduler.scope_sets_without_token(set, now));
             let message = failure.error(first);
-            error!(client, %scope, %cause, what, scope_sets, no_token_s, retry_in_s, error, "{message}");
+            error!(client, %scope, %cause, rejected, scope_sets, no_token_s, retry_in_s, error, "{message}");
         }
     }
 }

@@ -191,10 +191,9 @@ impl Files {
         if let Err(error) = thread.spawn(watch) {
             self.next_start = boot_now() + self.timing.poll;
             if !std::mem::replace(&mut self.was_logged, true) {
-                let seconds = self.timing.poll.as_secs();
                 warn!(
-                    "cannot watch files: cannot start a thread: {error}; retrying every {seconds} s; \
-                     send SIGHUP to apply a change"
+                    retry_in_s = self.timing.poll.as_secs(),
+                    "cannot watch files: cannot start a thread: {error}; send SIGHUP to apply a change"
                 );
             }
             return;

@@ -39,7 +39,7 @@ const DEFAULT_LEVEL: &str = "info";
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
-    /// Text with logfmt fields.
+    /// Text in the form of logfmt.
     #[default]
     Text,
     /// One JSON object a line.
@@ -210,8 +210,8 @@ pub fn catch_expected_panic<T>(call: impl FnOnce() -> T) -> Option<T> {
     result.ok()
 }
 
-/// Prints the error that the process ends with, in the form of log lines, regardless of the level and of
-/// the length of the queue, and returns immediately. `prefix` is printed first.
+/// Prints the error that the process ends with, regardless of the level and of the length of the queue, and
+/// returns immediately. `prefix` is printed first.
 pub fn print_fatal(format: Format, prefix: &str, error: &str) {
     let line = fatal::error_line(format, error);
     STDERR.push_last(format!("{prefix}{line}").as_bytes());

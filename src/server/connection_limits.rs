@@ -182,11 +182,12 @@ impl Usage {
         let largest = self.connections.largest().take(MAX_NAMED);
         let users: Vec<String> = largest
             .map(|(uid, held)| match uid {
-                Some(uid) => format!("{uid} ({held})"),
-                None => format!("unknown ({held})"),
+                Some(uid) => format!("{uid}:{held}"),
+                None => format!("unknown:{held}"),
             })
             .collect();
-        let users = users.join(", ");
+        // UID:CONNECTIONS of each.
+        let users = users.join(",");
         warn!(
             connections,
             users,

@@ -80,7 +80,7 @@ pub(super) async fn run<C: Clock>(
         Err(error) => Err(error.into()),
     };
     if let Err(error) = served {
-        debug!(peer = %peer.caller(), "connection closed: {error}");
+        debug!(uid = peer.uid, pid = peer.pid, "connection closed: {error}");
     }
 }
 
@@ -207,7 +207,13 @@ impl Session {
             self.answer(busy(cause.to_owned())).await?;
             return Ok(None);
         }
-        debug!(peer = %caller, request = request.name(), "received request");
+        debug!(
+            uid = caller.uid,
+            pid = caller.pid,
+            unit = caller.unit.as_deref(),
+            request = request.name(),
+            "received request"
+        );
         if matches!(request, Request::Metrics)
             && let Err(cause) = self.permit.begin_metrics()
         {

@@ -138,7 +138,7 @@ fn connections_of_65536_uids_block_neither_another_user_nor_root() {
     drop(floods);
     let line = daemon.wait_for_log("connection limit reached");
     assert!(
-        line.contains("WARN") && line.contains("users=\"1"),
+        line.contains("level=warn") && line.contains(" users=1"),
         "{line}"
     );
     token(&ask_as(&daemon, DAEMON, DAEMON, &["data"]));

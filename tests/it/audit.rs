@@ -187,7 +187,7 @@ fn unread_pipe_delays_neither_start_nor_shutdown() {
     token(&daemon.ask(&["data"]));
     daemon.ask(&["nosuch"]);
     daemon.signal("-TERM");
-    daemon.wait_for_log("the queued lines are lost lost=2");
+    daemon.wait_for_log("the queued lines are lost\" lost=2");
     let (code, log) = daemon.wait_with_log();
     assert_eq!(code, Some(0), "{log}");
 }

@@ -376,5 +376,5 @@ fn changed_log_level_is_applied() {
     daemon.write("config.toml", &level("debug"));
     daemon.wait_for_log("config loaded");
     token(&daemon.ask(&["data"]));
-    daemon.wait_for_log("DEBUG");
+    daemon.wait_for_log("level=debug");
 }

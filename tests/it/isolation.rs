@@ -51,7 +51,7 @@ fn valid_client_is_served_over_start_reload_and_restart_while_others_fail_to_loa
         token(&daemon.ask(&["-c", "acme", "data"]));
         let missing = daemon.ask(&["-c", "beta", "data"]);
         assert_refused(&missing, 78, "client \"beta\" could not be loaded");
-        daemon.wait_for_log("client=\"gamma\"");
+        daemon.wait_for_log("client=gamma");
         let failing = daemon.ask(&["-c", "gamma", "data"]);
         assert_refused(&failing, 75, "client \"gamma\" could not be loaded");
     };
@@ -82,7 +82,7 @@ fn reason_is_shown_to_root_and_the_daemons_user_alone() {
         + "[clients.closed.access]\ndata = { users = [4243] }\n";
     let mut daemon = start(&config);
     chmod(daemon.folder(), 0o755);
-    daemon.wait_for_log("client=\"gamma\"");
+    daemon.wait_for_log("client=gamma");
     let as_user_a = |arguments: &[&str]| ask_as(&daemon, USER_A, USER_A, arguments);
     for (client, code, reason) in [
         ("beta", 78, "missing.secret: No such file"),
@@ -273,7 +273,7 @@ fn daemon_exits_78_only_if_every_client_failed_for_another_reason_than_its_comma
         assert!(stderr.contains(&named), "{named} in {stderr}");
     }
     let mut daemon = start(&(missing + &with_command("gamma", &sandbox, "exit 1")));
-    daemon.wait_for_log("client=\"gamma\"");
+    daemon.wait_for_log("client=gamma");
     assert_refused(&daemon.ask(&["-c", "gamma", "data"]), 75, "gamma");
     let (code, log) = daemon.stop();
     assert_eq!(code, Some(0), "{log}");
@@ -306,7 +306,7 @@ fn watcher_of_a_client_whose_command_fails_gets_its_token_once_it_is_loaded() {
     let script = "test -e ready && cat acme.secret";
     let config = config_text(&sandbox, "[\"data\"]") + &with_command("gamma", &sandbox, script);
     let mut daemon = start(&config);
-    daemon.wait_for_log("client=\"gamma\"");
+    daemon.wait_for_log("client=gamma");
     let mut watch = daemon.broker().with_client("gamma").watch("data").unwrap();
     let first = watch.next().unwrap().unwrap_err();
     assert_eq!(first.kind(), ErrorKind::Unavailable, "{first}");

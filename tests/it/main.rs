@@ -39,6 +39,7 @@ mod oauth_responses;
 mod onboarding;
 mod outages;
 mod processes;
+mod prose;
 mod proxy_login;
 mod recipes;
 mod reload;

@@ -1,5 +1,5 @@
-//! The man pages under `docs/man/` are generated from help and from other documents. After a change of
-//! these, `UPDATE_MAN=1 cargo test --test it man` generates them again.
+//! The man pages under `docs/man/` are generated from the help and the other documents. After a change of
+//! these, `UPDATE_MAN=1 cargo test --test it man::` updates them.
 
 #![allow(
     clippy::wildcard_enum_match_arm,
@@ -24,7 +24,7 @@ fn pages() -> [(&'static str, String); 4] {
             document::page(
                 "domo-token-config",
                 5,
-                "the config file of domo-tokend",
+                "the configuration file of domo-tokend",
                 "docs/config.md",
             ),
         ),
@@ -76,7 +76,7 @@ fn pages_contain_each_option_and_exit_code() {
     }
 }
 
-/// Returns what a checker of man pages prints for all pages; `None`, with a notice, without the checker.
+/// Returns the output of a checker of man pages; `None`, with a notice, where it is not installed.
 fn checker_messages(checker: &str, arguments: &[&str]) -> Option<String> {
     let folder = tempfile::tempdir().unwrap();
     let pages = pages().map(|(name, page)| {

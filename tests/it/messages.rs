@@ -2,7 +2,7 @@
 //! After a change of a message, `UPDATE_MESSAGES=1 cargo test --test it messages::` updates the file.
 
 mod diff;
-mod sources;
+pub(crate) mod sources;
 
 use std::fmt::Write;
 use std::fs;

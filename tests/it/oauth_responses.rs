@@ -190,7 +190,7 @@ fn token_with_an_earlier_jwt_expiry_is_served_until_then_with_a_warning() {
     sandbox.always(Fault::token(&parts.join(".")));
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let warning = daemon.wait_for_log("the token's exp claim is earlier than");
-    assert!(warning.contains("WARN"), "{warning}");
+    assert!(warning.contains("level=warn"), "{warning}");
     assert!(warning.contains("expires_in_s="), "{warning}");
     let token = daemon.broker().token("data").unwrap();
     let left = token.expires_in().as_secs();

@@ -35,10 +35,10 @@ fn outage_is_a_warning_then_an_error_at_expiry_then_a_recovery_with_its_duration
     assert_eq!(code, Some(75));
     sandbox.always(Fault::default());
     let recovery = daemon.wait_for_log(RECOVERED);
-    assert!(warning.contains(" WARN "), "{warning}");
-    assert!(error.contains(" ERROR "), "{error}");
-    assert!(recovery.contains(" INFO "), "{recovery}");
-    for field in ["client=\"acme\"", "scope=data", "cause=server", "error=\""] {
+    assert!(warning.contains(" level=warn "), "{warning}");
+    assert!(error.contains(" level=error "), "{error}");
+    assert!(recovery.contains(" level=info "), "{recovery}");
+    for field in ["client=acme", "scope=data", "cause=server", "error=\""] {
         assert!(warning.contains(field), "{warning}");
         assert!(error.contains(field), "{error}");
     }
@@ -91,7 +91,7 @@ fn first_token_that_fails_is_an_error_and_its_recovery_is_logged() {
     let sandbox = sandbox(HOUR);
     sandbox.always(Fault::status(503));
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
-    assert!(daemon.wait_for_log(NO_TOKEN).contains(" ERROR "));
+    assert!(daemon.wait_for_log(NO_TOKEN).contains(" level=error "));
     sandbox.always(Fault::default());
     daemon.wait_for_log(RECOVERED);
     let (_, log) = daemon.stop();
@@ -107,7 +107,7 @@ fn rejected_client_with_many_scope_sets_is_one_error_with_their_number() {
     fs::write(folder.path().join("acme.secret"), "c4nary-wrong").unwrap();
     let mut daemon = Daemon::start_in(folder);
     let error = daemon.wait_for_log(REJECTED);
-    assert!(error.contains(" ERROR "), "{error}");
+    assert!(error.contains(" level=error "), "{error}");
     assert!(error.contains("scope_sets=5"), "{error}");
     assert!(error.contains("cause=denied"), "{error}");
     for set in sets {
@@ -126,7 +126,10 @@ fn rejection_while_the_old_token_is_valid_is_a_warning() {
     let line = daemon.wait_for_log("cause=denied");
     let warning = "Domo rejected the client; the current token is still valid; confirming in 5 s; \
                    if it is rejected again, fix the client's credentials";
-    assert!(line.contains(" WARN ") && line.contains(warning), "{line}");
+    assert!(
+        line.contains(" level=warn ") && line.contains(warning),
+        "{line}"
+    );
     assert!(line.contains("retry_in_s="), "{line}");
     token(&daemon.ask(&["data"]));
     daemon.write("acme.secret", CANARY_SECRET);
@@ -141,7 +144,10 @@ fn rejected_scope_set_is_an_error_that_says_what_to_fix() {
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let line = daemon.wait_for_log("Domo rejected the scope set; callers fail until");
     let advice = "the client's scopes in Domo, or tokens in the config, are fixed";
-    assert!(line.contains(" ERROR ") && line.contains(advice), "{line}");
+    assert!(
+        line.contains(" level=error ") && line.contains(advice),
+        "{line}"
+    );
     assert!(line.contains("retry_in_s="), "{line}");
     daemon.stop();
 }

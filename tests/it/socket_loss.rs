@@ -132,7 +132,7 @@ fn daemon_that_cannot_rebind_refuses_its_waiters_and_exits_75() {
     fs::rename(directory, &aside).unwrap();
     fs::write(directory, "not a directory").unwrap();
     let line = daemon.wait_for_log("cannot be bound again yet");
-    assert!(line.contains("ERROR"), "{line}");
+    assert!(line.contains("level=error"), "{line}");
     let (code, log) = daemon.wait_with_log();
     assert_eq!(code, Some(75), "{log}");
     assert!(

@@ -243,8 +243,10 @@ impl<W: Watcher> FileWatcher<W> {
 
     fn log_lack_of_events(&mut self, error: &dyn fmt::Display) {
         if !std::mem::replace(&mut self.has_no_events, true) {
-            let seconds = self.timing.poll.as_secs();
-            warn!("no file change events; checking files every {seconds} s: {error}");
+            warn!(
+                interval_s = self.timing.poll.as_secs(),
+                "no file change events; checking files at an interval: {error}"
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The error that the process ends with, and panics: printed in the form of log lines, outside the log.
+//! The error that the process ends with, and panics: printed outside the log.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
@@ -9,7 +9,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use super::Format;
-use super::text::push_line;
+use super::text::{push_field, push_line, start_of_line};
 
 /// With the keys that JSON log lines have.
 #[derive(Serialize)]
@@ -21,44 +21,53 @@ struct Entry<'a> {
     backtrace: Option<String>,
 }
 
-/// Returns an error as a line.
+/// Returns the error that the process ends with: in JSON a log line, as text the line that every command
+/// prints.
 pub(super) fn error_line(format: Format, message: &str) -> String {
-    line(format, message, None)
+    match format {
+        Format::Text => {
+            let mut line = "domo-tokend: ".to_owned();
+            push_line(&mut line, message);
+            line.push('\n');
+            line
+        }
+        Format::Json => json_line(message, None),
+    }
 }
 
-/// Returns a panic's message as a line; as text its backtrace follows, if `RUST_BACKTRACE` asks for it.
+/// Returns a panic's message as a log line, with its backtrace if `RUST_BACKTRACE` enables that.
 pub(super) fn panic_line(format: Format, panic: &impl fmt::Display) -> String {
     // It begins with the location and a line break.
     let message = panic.to_string().replacen(":\n", ": ", 1);
     let trace = Backtrace::capture();
     let is_captured = trace.status() == BacktraceStatus::Captured;
-    line(format, &message, is_captured.then(|| trace.to_string()))
-}
-
-fn line(format: Format, message: &str, backtrace: Option<String>) -> String {
-    let mut line = String::new();
+    let backtrace = is_captured.then(|| trace.to_string());
     match format {
         Format::Text => {
-            line.push_str("domo-tokend: ");
-            push_line(&mut line, message);
+            let mut line = start_of_line(Level::ERROR, &message);
+            if let Some(backtrace) = backtrace {
+                push_field(&mut line, "backtrace", &backtrace);
+            }
             line.push('\n');
-            line.push_str(&backtrace.unwrap_or_default());
+            line
         }
-        Format::Json => {
-            let mut timestamp = String::new();
-            // Without a time the line is still useful.
-            let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
-            let entry = Entry {
-                timestamp,
-                level: Level::ERROR.as_str(),
-                message,
-                backtrace,
-            };
-            // A struct of strings is always JSON.
-            line.push_str(&serde_json::to_string(&entry).unwrap_or_default());
-            line.push('\n');
-        }
+        Format::Json => json_line(&message, backtrace),
     }
+}
+
+fn json_line(message: &str, backtrace: Option<String>) -> String {
+    let mut timestamp = String::new();
+    // Without a time the line is still useful.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
+    let entry = Entry {
+        timestamp,
+        level: Level::ERROR.as_str(),
+        message,
+        backtrace,
+    };
+    // A struct of strings is always JSON.
+    let mut line = serde_json::to_string(&entry).unwrap_or_default();
+    line.push('\n');
     line
 }
 
@@ -90,11 +99,12 @@ mod tests {
     fn panic_is_one_line_with_its_place() {
         let panic = "panicked at src/a.rs:1:2:\nno \"x\"\nhere";
         let line = panic_line(Format::Text, &panic);
-        let first = line.lines().next().unwrap();
-        assert_eq!(
-            first,
-            "domo-tokend: panicked at src/a.rs:1:2: no \"x\"\\nhere"
+        let expected = " level=error msg=\"panicked at src/a.rs:1:2: no \\\"x\\\"\\nhere\"";
+        assert!(
+            line.starts_with("time=") && line.contains(expected),
+            "{line}"
         );
+        assert_eq!(line.lines().count(), 1, "{line}");
         let line = panic_line(Format::Json, &panic);
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         let message = "panicked at src/a.rs:1:2: no \"x\"\nhere";

@@ -119,13 +119,13 @@ where
     ) -> fmt::Result {
         // The suffix repeats the fields after the message.
         let (mut message, mut suffix, mut fields) = (String::new(), String::new(), String::new());
-        event.record(&mut ForEachField(|name: &str, value: &str, kind| {
+        event.record(&mut ForEachField(|name: &str, value: &str| {
             let line = one_line(value);
             if name == "message" {
                 message = line;
                 return;
             }
-            push_field(&mut suffix, name, value, kind);
+            push_field(&mut suffix, name, value);
             // Writing to a string can't fail.
             let _ = writeln!(fields, "{}={line}", name.to_ascii_uppercase());
         }));

@@ -1,11 +1,11 @@
-//! Log lines as text: time, level, message, then the fields as in logfmt.
+//! Log lines as text: logfmt, with the time, the level and the message before the fields.
 //!
 //! A value that is not plain is quoted, so that no value can end early or begin another field.
 
 use std::fmt::{self, Write as _};
 
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
@@ -26,61 +26,52 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let (mut message, mut fields) = (String::new(), String::new());
-        event.record(&mut ForEachField(|name: &str, value: &str, kind| {
+        event.record(&mut ForEachField(|name: &str, value: &str| {
             if name == "message" {
-                push_message(&mut message, value);
+                message.push_str(value);
             } else {
-                push_field(&mut fields, name, value, kind);
+                push_field(&mut fields, name, value);
             }
         }));
-        SystemTime.format_time(&mut writer)?;
-        let level = event.metadata().level();
-        writeln!(writer, " {level:>5} {message}{fields}")
+        let start = start_of_line(*event.metadata().level(), &message);
+        writeln!(writer, "{start}{fields}")
     }
+}
+
+/// Returns the time, the level and the message: what each line begins with.
+pub(super) fn start_of_line(level: Level, message: &str) -> String {
+    let mut line = "time=".to_owned();
+    // Without a time the line is still useful.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut line));
+    push_field(&mut line, "level", &level.as_str().to_ascii_lowercase());
+    push_field(&mut line, "msg", message);
+    line
 }
 
 /// Calls a function with the name and value of each field; the message is the field `message`.
 pub(super) struct ForEachField<F>(pub(super) F);
 
-impl<F: FnMut(&str, &str, Kind)> Visit for ForEachField<F> {
+impl<F: FnMut(&str, &str)> Visit for ForEachField<F> {
     fn record_str(&mut self, field: &Field, value: &str) {
-        (self.0)(field.name(), value, Kind::Text);
+        (self.0)(field.name(), value);
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        (self.0)(field.name(), &format!("{value:?}"), Kind::Other);
+        (self.0)(field.name(), &format!("{value:?}"));
     }
 }
 
-/// How a value is known to the event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// A string, which is always quoted.
-    Text,
-    /// A number, or something with a form for people: quoted if it has to be.
-    Other,
-}
-
-/// Adds a blank, the name and the value.
-pub(super) fn push_field(line: &mut String, name: &str, value: &str, kind: Kind) {
+/// Adds a blank, the name and the value, in quotes if it needs them.
+pub(super) fn push_field(line: &mut String, name: &str, value: &str) {
     line.push(' ');
     line.push_str(name);
     line.push('=');
     let is_plain = |c: char| !c.is_whitespace() && !matches!(c, '=' | '"') && !is_control(c);
-    if kind == Kind::Other && !value.is_empty() && value.chars().all(is_plain) {
+    // Without quotes some parsers read `null` as the absence of a value.
+    if !matches!(value, "" | "null") && value.chars().all(is_plain) {
         line.push_str(value);
     } else {
         push_quoted(line, value);
-    }
-}
-
-/// Adds a message, which stays as it is unless it could be read as a field.
-fn push_message(line: &mut String, message: &str) {
-    let is_plain = |c: char| !matches!(c, '=' | '"') && !is_control(c);
-    if message.chars().all(is_plain) {
-        line.push_str(message);
-    } else {
-        push_quoted(line, message);
     }
 }
 
@@ -130,9 +121,9 @@ fn is_control(c: char) -> bool {
 mod tests {
     use super::*;
 
-    fn field(value: &str, kind: Kind) -> String {
+    fn field(value: &str) -> String {
         let mut line = String::new();
-        push_field(&mut line, "x", value, kind);
+        push_field(&mut line, "x", value);
         line
     }
 
@@ -140,12 +131,15 @@ mod tests {
     fn value_that_is_not_plain_is_quoted_and_escaped() {
         for (value, expected) in [
             ("60", " x=60"),
+            ("acme", " x=acme"),
+            ("a\\b", " x=a\\b"),
             ("1.5", " x=1.5"),
             (
                 "/run/domo-token/broker.sock",
                 " x=/run/domo-token/broker.sock",
             ),
             ("", " x=\"\""),
+            ("null", " x=\"null\""),
             ("data user", " x=\"data user\""),
             ("x\" y=1", " x=\"x\\\" y=1\""),
             ("a=b", " x=\"a=b\""),
@@ -157,21 +151,18 @@ mod tests {
             ("\u{2060}\u{2067}\u{feff}", " x=\"\\u2060\\u2067\\ufeff\""),
             ("441e307a…", " x=441e307a…"),
         ] {
-            assert_eq!(field(value, Kind::Other), expected);
+            assert_eq!(field(value), expected);
         }
-        assert_eq!(field("acme", Kind::Text), " x=\"acme\"");
     }
 
     #[test]
-    fn message_that_could_be_read_as_a_field_is_quoted() {
-        let message = |text: &str| {
-            let mut line = String::new();
-            push_message(&mut line, text);
-            line
-        };
-        assert_eq!(message("token obtained"), "token obtained");
-        assert_eq!(message("set a=1"), "\"set a=1\"");
-        assert_eq!(message("client \"a\""), "\"client \\\"a\\\"\"");
-        assert_eq!(message("a\nb"), "\"a\\nb\"");
+    fn line_starts_with_time_level_and_message() {
+        let line = start_of_line(Level::WARN, "client \"a\" rejected");
+        let (time, rest) = line.split_once(' ').unwrap();
+        let time = time.strip_prefix("time=").unwrap();
+        assert!(time.contains('T') && time.ends_with('Z'), "{line}");
+        assert_eq!(rest, "level=warn msg=\"client \\\"a\\\" rejected\"");
+        let line = start_of_line(Level::INFO, "started");
+        assert!(line.ends_with(" level=info msg=started"), "{line}");
     }
 }

@@ -48,15 +48,15 @@ const INTERNAL_ATTRIBUTES: [&str; 8] = [
 
 /// What one file contains.
 #[derive(Default)]
-pub(super) struct Messages {
+pub(crate) struct Messages {
     /// In source order.
-    pub(super) messages: Vec<String>,
+    pub(crate) messages: Vec<String>,
     /// The modules of their own files that only tests compile: paths without `.rs`.
-    pub(super) test_modules: Vec<PathBuf>,
+    pub(crate) test_modules: Vec<PathBuf>,
 }
 
 /// Returns the messages in a file outside of tests.
-pub(super) fn messages_of(path: &Path) -> Messages {
+pub(crate) fn messages_of(path: &Path) -> Messages {
     messages_in(path, &fs::read_to_string(path).unwrap())
 }
 

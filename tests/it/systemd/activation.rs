@@ -169,7 +169,10 @@ fn lost_socket_of_a_unit_is_reported_with_the_command_that_helps() {
         let mut daemon = Daemon::start_as(command, folder);
         fs::rename(&paths[1], run.path().join("aside")).unwrap();
         let line = daemon.wait_for_log("callers cannot connect");
-        assert!(line.contains(expected) && line.contains("ERROR"), "{line}");
+        assert!(
+            line.contains(expected) && line.contains("level=error"),
+            "{line}"
+        );
         assert!(line.contains(paths[1].to_str().unwrap()), "{line}");
         assert!(!line.contains(paths[0].to_str().unwrap()), "{line}");
         let status = notified.wait_for("callers cannot connect");
