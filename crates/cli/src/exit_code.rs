@@ -1,4 +1,4 @@
-//! The exit codes, after sysexits.h, and which one an error or a refusal has.
+//! The exit codes, from sysexits.h, and those of errors and refusals.
 
 use domo_token_client::Error;
 use domo_token_protocol::messages::RefusalKind;
@@ -27,7 +27,7 @@ pub(crate) fn of_error(error: &Error) -> u8 {
     }
 }
 
-/// Returns the exit code that a request would have of which `--explain` reports this.
+/// Returns the exit code of a request with this result of `--explain`.
 pub(crate) fn of_explanation(refused: Option<RefusalKind>) -> u8 {
     match refused {
         None => 0,
