@@ -75,13 +75,16 @@ pub(super) fn shell(value: &OsStr) -> Result<Shell, String> {
         Some("zsh") => Ok(Shell::Zsh),
         Some("fish") => Ok(Shell::Fish),
         Some("powershell") => Ok(Shell::Pwsh),
-        Some(_) | None => Err(one_of("the shell", value, SHELLS)),
+        Some(_) | None => {
+            let (name, names) = (value.display(), SHELLS.join(", "));
+            Err(format!("unknown shell \"{name}\"; use one of {names}"))
+        }
     }
 }
 
 fn one_of(name: &str, value: &OsStr, names: &[&str]) -> String {
-    let reason = format!("unknown; use one of {}", names.join(", "));
-    invalid(value.display(), name, &reason)
+    let (value, names) = (value.display(), names.join(", "));
+    format!("invalid value \"{value}\" for {name}; use one of {names}")
 }
 
 pub(super) fn renew(generation: Option<&OsString>) -> Result<Renew, String> {
