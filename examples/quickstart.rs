@@ -1,8 +1,8 @@
-//! The main job, start to end, with no Domo account: a Domo-shaped sandbox and a real broker in
-//! this process, a token through the socket, the protected resource, a renewal.
+//! A tour of the main functions without a Domo account. It runs the sandbox and a broker in this process,
+//! requests a token over the socket, calls a protected resource with it, and waits for the renewal.
 //!
-//!     cargo run --example quickstart            # a tour of a few seconds
-//!     cargo run --example quickstart -- --stay  # the broker stays, to be tried
+//!     cargo run --example quickstart            # takes a few seconds
+//!     cargo run --example quickstart -- --stay  # keeps the broker running
 
 use std::error::Error;
 use std::fs::Permissions;
@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 const CLIENT_ID: &str = "441e307a-b2a1-4a99-8561-174e5b153fe1";
 const CLIENT_SECRET: &str = "5f2a9c0e7b1d4836a5c9e0f1b2d3c4a5968778695a4b3c2d1e0f9a8b7c6d5e4f";
 
-/// Short enough to watch a renewal.
+/// The lifetime of tokens, short enough to wait for a renewal.
 const LIFETIME: Duration = Duration::from_secs(8);
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -38,7 +38,7 @@ fn main() -> Result<()> {
     } else {
         LIFETIME
     };
-    // The tour prints its own messages; a broker that stays prints its log.
+    // The tour prints its own messages; with `--stay`, the broker prints its log.
     let level = if stay { "info" } else { "error" };
     logging::start(
         logging::filter(Some(level), None, None)?,
@@ -53,8 +53,8 @@ fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let config = write_config(folder.path(), &sandbox.token_url())?;
     let socket = folder.path().join("broker.sock");
-    say(&format!(
-        "a Domo-shaped sandbox listens on {}",
+    print(&format!(
+        "The sandbox, a stand-in for Domo, listens on {}",
         sandbox.url("")
     ));
 
@@ -70,7 +70,7 @@ fn main() -> Result<()> {
     };
     // A broker that cannot start drops the sender.
     if is_ready.recv().is_err() {
-        return daemon.join().map_err(|_| "the broker ended by a bug")?;
+        return daemon.join().map_err(|_| "the broker panicked")?;
     }
 
     if stay {
@@ -80,7 +80,7 @@ fn main() -> Result<()> {
         tour(&sandbox, &socket)?;
         stop.blocking_send(Signal::Stop)?;
     }
-    daemon.join().map_err(|_| "the broker ended by a bug")?
+    daemon.join().map_err(|_| "the broker panicked")?
 }
 
 fn write_config(folder: &Path, token_url: &str) -> Result<PathBuf> {
@@ -114,14 +114,14 @@ fn run_broker(
     runtime.block_on(async {
         let signals = if stay { signals::listen()? } else { signals };
         // The receiver is dropped only if the tour has ended.
-        let tell = |_: &Path| ready.send(()).unwrap_or_default();
+        let notify = |_: &Path| ready.send(()).unwrap_or_default();
         let environment = Environment {
             env,
             levels: Levels::default(),
             signals,
             inherited: InheritedFds::default(),
         };
-        daemon::run(config, options, environment, tell).await?;
+        daemon::run(config, options, environment, notify).await?;
         Ok(())
     })
 }
@@ -129,27 +129,31 @@ fn run_broker(
 fn tour(sandbox: &Sandbox, socket: &Path) -> Result<()> {
     let broker = Broker::connect_to(socket)?;
     let token = broker.token("data")?;
-    say(&format!(
-        "a token came through the socket: {}",
+    let expires_in = token.expires_in().as_secs_f64();
+    print(&format!(
+        "Received a token over the socket ({}); expires in {expires_in:.0} s",
         shown(&token)
     ));
-    say(&format!("it lives {:.0?} more", token.expires_in()));
 
     let status = call(&sandbox.url("/v1/datasets"), &token)?;
-    say(&format!("GET /v1/datasets with it: {status}"));
+    print(&format!("GET /v1/datasets with this token: {status}"));
 
-    say("waiting for the broker to renew it, which it does before the old one dies");
+    print("Waiting for the broker to renew it before it expires");
     let renewed = wait_for_renewal(sandbox, &broker, &token)?;
-    say(&format!("renewed: {}", shown(&renewed)));
+    let left = token.expires_in().as_secs_f64();
+    print(&format!(
+        "Renewed ({}), {left:.0} s before the old token expires",
+        shown(&renewed)
+    ));
     let status = call(&sandbox.url("/v1/datasets"), &renewed)?;
-    say(&format!("GET /v1/datasets with the new one: {status}"));
+    print(&format!("GET /v1/datasets with the new token: {status}"));
 
-    say("what Domo saw, one request for each scope set and lifetime:");
+    print("Token requests that the sandbox received, one per scope set and lifetime:");
     for request in sandbox.requests() {
         let scope = request.scope.unwrap_or_default();
         let status = request.status.unwrap_or_default();
         let at = request.at.as_secs_f64();
-        say(&format!(
+        print(&format!(
             "  {at:5.2} s  {} /oauth/token  scope \"{scope}\"  {status}",
             request.method
         ));
@@ -173,25 +177,25 @@ fn wait_for_renewal(sandbox: &Sandbox, broker: &Broker, old: &Token) -> Result<T
 }
 
 fn stay_up(socket: &Path, url: &str) {
-    say("it stays up until Ctrl-C. From another terminal, here:");
+    print("The broker runs until Ctrl-C. Run in another terminal, in this directory:");
     let socket = socket.display();
     let command = format!("DOMO_TOKEN_SOCKET={socket} cargo run -q --bin domo-token --");
-    say(&format!("  {command} data"));
-    say(&format!(
+    print(&format!("  {command} data"));
+    print(&format!(
         "  {command} --format curl data | curl -fsS -K - {url}"
     ));
-    say(&format!("  {command} status"));
+    print(&format!("  {command} status"));
 }
 
-/// Returns the start of a token, enough to tell two apart.
+/// Returns the length and the end of a token, which distinguish it from others.
 fn shown(token: &Token) -> String {
     let end: String = token.secret().chars().rev().take(6).collect();
     let end: String = end.chars().rev().collect();
-    format!("{} characters, the last are …{end}", token.secret().len())
+    format!("{} characters, ends in {end}", token.secret().len())
 }
 
 fn call(url: &str, token: &Token) -> Result<u16> {
-    // reqwest is built without a TLS provider here. An earlier installed one may stay.
+    // reqwest has no TLS provider of its own here. One that is already installed is kept.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -201,7 +205,7 @@ fn call(url: &str, token: &Token) -> Result<u16> {
     Ok(response.status().as_u16())
 }
 
-fn say(line: &str) {
+fn print(line: &str) {
     // Standard output may be closed.
     let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -1,4 +1,4 @@
-//! Callers with minimal cost: their bytes are prepared, and responses are not decoded.
+//! Callers with minimal cost: their requests are prepared bytes, and responses are not decoded.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;

@@ -21,16 +21,15 @@ pub(crate) fn worked<T>(job: impl FnOnce() -> T) -> (Duration, T) {
     (read().saturating_sub(start), result)
 }
 
-/// Measuring is what this program is for.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the one place of the measurements that reads a clock"
+    reason = "the only place that reads a clock for measurements"
 )]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// The value that a `part` of all values lie below; 0.5 is the median.
+/// Returns the quantile `part` of the values; 0.5 is the median.
 pub(crate) fn quantile(values: &mut [Duration], part: f64) -> Duration {
     values.sort_unstable();
     let last = values.len().saturating_sub(1);

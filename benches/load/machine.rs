@@ -1,4 +1,4 @@
-//! The machine: its cores, and its figures about a process.
+//! The machine: its cores, and its statistics of a process.
 
 use std::fs;
 use std::io;
@@ -15,7 +15,7 @@ pub(crate) fn pin(core: usize) {
     let mut set = CpuSet::new();
     set.set(core);
     if let Err(error) = sched_setaffinity(None, &set) {
-        crate::warn(&format!("core {core} can't be had alone: {error}"));
+        crate::warn(&format!("cannot pin to core {core}: {error}"));
     }
 }
 
@@ -49,7 +49,7 @@ pub(crate) fn memory(pid: u32, name: &str) -> Option<u64> {
     number_after(&fs::read_to_string(path).ok()?, name)
 }
 
-/// Returns the voluntary context switches of all threads of a process, which is how often they woke up.
+/// Returns the voluntary context switches of all threads of a process: the number of wake-ups.
 pub(crate) fn sleeps(pid: u32) -> u64 {
     let tasks = fs::read_dir(format!("/proc/{pid}/task"));
     let tasks = tasks.into_iter().flatten().flatten();

@@ -1,7 +1,7 @@
-//! Measures the performance rows: each against its floor, pinned, interleaved in one run.
+//! Measures each performance row and its lower bound, on pinned cores, interleaved in one run.
 //!
-//! `just bench` prints the table, `just bench --json` the same as JSON; `--write FILE` puts the table between the
-//! markers of a document.
+//! `just bench` prints a table, `just bench --json` prints JSON. `--write FILE` replaces the table between the markers of
+//! a document.
 
 mod caller;
 mod figures;
@@ -21,16 +21,16 @@ use clap::Parser;
 
 use report::Row;
 
-/// Measures each performance row against its lower bound.
+/// Measure each performance row against its lower bound
 #[derive(Parser)]
 pub(crate) struct Plan {
-    /// Rounds, in each of which everything is measured once
+    /// Measure everything once in each of this many rounds
     #[arg(long, default_value_t = 15)]
     pub(crate) rounds: usize,
-    /// Seconds that an idle daemon is observed
+    /// Observe an idle daemon for this many seconds
     #[arg(long, default_value = "60", value_parser = seconds)]
     pub(crate) idle: Duration,
-    /// Helper that is linked statically
+    /// Measure this statically linked helper too
     #[arg(long)]
     pub(crate) static_helper: Option<PathBuf>,
     /// Rows to measure [default: all]
@@ -41,13 +41,13 @@ pub(crate) struct Plan {
     /// Replace the table in this document
     #[arg(long)]
     write: Option<PathBuf>,
-    /// Request a token this often from the broker at the socket: for counting instructions
+    /// Request CALLS tokens from the broker at SOCKET, to count system calls or instructions
     #[arg(long, num_args = 2, value_names = ["CALLS", "SOCKET"])]
     ask: Option<Vec<String>>,
-    /// Run a soak test for so many seconds
+    /// Run a soak test for this many seconds
     #[arg(long, value_parser = seconds)]
     soak: Option<Duration>,
-    /// Passed by cargo
+    /// Ignored; cargo passes it
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -56,7 +56,7 @@ fn seconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
     text.parse().map(Duration::from_secs)
 }
 
-/// How long the load of a row lasts.
+/// The duration of a row's load.
 pub(crate) const SPAN: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
@@ -109,8 +109,8 @@ fn print(text: &str) -> io::Result<()> {
     io::stdout().lock().write_all(text.as_bytes())
 }
 
-/// Prints a remark for the reader of the figures.
-pub(crate) fn warn(words: &str) {
+/// Prints a notice on standard error.
+pub(crate) fn warn(notice: &str) {
     // Standard error may be closed.
-    let _ = writeln!(io::stderr(), "bench: {words}");
+    let _ = writeln!(io::stderr(), "bench: {notice}");
 }

@@ -60,8 +60,8 @@ impl Row {
 
     fn verdict(&self) -> &'static str {
         match self.holds() {
-            Some(true) => "holds",
-            Some(false) => "falls short",
+            Some(true) => "met",
+            Some(false) => "missed",
             None => "",
         }
     }
@@ -97,7 +97,8 @@ pub(crate) fn json(rows: &[Row], machine: &str, rounds: usize) -> String {
 
 /// Returns the table in Markdown.
 pub(crate) fn table(rows: &[Row]) -> String {
-    let mut text = "| row | what | median (min–max) | bar | |\n|---|---|---|---|---|\n".to_owned();
+    let mut text =
+        "| row | what | median (min–max) | limit | |\n|---|---|---|---|---|\n".to_owned();
     for row in rows {
         let found = &row.found;
         // Writing to a string cannot fail.
@@ -137,9 +138,9 @@ pub(crate) fn write(path: &Path, rows: &[Row], machine: &str, rounds: usize) -> 
         let (_, after) = rest.split_once(END)?;
         Some((before, after))
     });
-    let missing = || io::Error::other(format!("{} has no markers", path.display()));
+    let missing = || io::Error::other(format!("markers are missing in {}", path.display()));
     let (before, after) = parts.ok_or_else(missing)?;
     let table = table(rows);
-    let words = format!("{machine}; {rounds} rounds.\n\n{table}");
-    fs::write(path, format!("{before}{BEGIN}{words}{END}{after}"))
+    let text = format!("{machine}; {rounds} rounds.\n\n{table}");
+    fs::write(path, format!("{before}{BEGIN}{text}{END}{after}"))
 }

@@ -1,6 +1,6 @@
 //! L7: a long run with short lifetimes and many faults.
 //!
-//! Callers request tokens continuously while tokens are valid for five seconds, Domo fails, and the daemon is
+//! Callers request tokens continuously. Tokens are valid for five seconds, the sandbox fails, and the daemon is
 //! killed, stopped and reloaded. No expired token may be served, no request may be refused while a token is
 //! available, and memory and descriptors must not grow.
 
@@ -23,7 +23,7 @@ use crate::machine::{descriptors, memory, processor_time, sleeps};
 use crate::plot::{Line, plot};
 use crate::stand::{CLIENT_ID, Running, SECRET, client, start_daemon, write_config};
 
-/// How long, and where the plot is written.
+/// The duration, and the path of the plot.
 pub(crate) struct Plan {
     pub(crate) span: Duration,
     pub(crate) write: Option<PathBuf>,
@@ -102,7 +102,7 @@ fn call(found: &Found, socket: &Path, sandbox: &Sandbox, number: usize) {
         match Broker::connect_to(socket).and_then(|broker| broker.token(scope)) {
             Ok(token) => {
                 let count = found.served.fetch_add(1, Ordering::Relaxed);
-                // A request to the sandbox costs more than all else here.
+                // Not after each token: a request to the sandbox costs more than everything else here.
                 let is_dead = token.expires_in().is_zero()
                     || (count.is_multiple_of(20) && scope == "data" && !works(sandbox, &token));
                 found.dead.fetch_add(is_dead.into(), Ordering::Relaxed);
@@ -232,7 +232,7 @@ impl Trouble<'_> {
         }
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "figures for a picture")]
+    #[expect(clippy::cast_precision_loss, reason = "a plot needs no exact values")]
     fn sample(&self, start: Instant) -> Sample {
         let pid = self.daemon.pid();
         Sample {
@@ -258,7 +258,7 @@ fn report(plan: &Plan, found: &Found, trouble: &Trouble, samples: &[Sample]) -> 
     let mut text = format!(
         "{seconds} s, tokens of {} s, {CALLERS} callers and {WATCHERS} watchers\n\
          tokens served {}, sent to watchers {}, requests to Domo {}\n\
-         dead tokens handed out {}, refusals {}\n\
+         expired tokens served {}, refusals {}\n\
          resident MiB: first quarter {:.2}, last quarter {:.2}; descriptors: {} and {}\n",
         LIFETIME.as_secs(),
         found.served.load(Ordering::Relaxed),
@@ -313,7 +313,7 @@ fn picture(samples: &[Sample]) -> String {
             .map(|sample| (sample.at, of(sample)))
             .collect(),
     };
-    // The change within a second; across a kill there is none.
+    // The change within a second; there is none across a restart.
     let rate = |name, of: fn(&Sample) -> f64| Line {
         name,
         points: samples
@@ -332,7 +332,7 @@ fn picture(samples: &[Sample]) -> String {
     ])
 }
 
-#[expect(clippy::disallowed_methods, reason = "time is what a soak is made of")]
+#[expect(clippy::disallowed_methods, reason = "a soak test takes real time")]
 fn rest(span: Duration) {
     thread::sleep(span);
 }

@@ -1,4 +1,4 @@
-//! The measured programs, and the floor servers.
+//! The measured programs, and the servers of the lower bounds.
 
 use std::fs::{self, File};
 use std::io;
@@ -49,7 +49,7 @@ impl Drop for Running {
     }
 }
 
-/// A sandbox and a daemon with that config's `tokens`, which has a token already.
+/// A sandbox and a daemon.
 pub(crate) struct Stand {
     pub(crate) sandbox: Sandbox,
     pub(crate) daemon: Running,
@@ -57,7 +57,7 @@ pub(crate) struct Stand {
 }
 
 impl Stand {
-    /// With one client that has the scope set `data`.
+    /// Starts them with one client that has the scope set `data`, and waits for its token.
     pub(crate) fn plain(lifetime: Duration) -> io::Result<Self> {
         let stand = Self::start(lifetime, &["data"], "")?;
         let broker = stand.broker()?;
@@ -65,7 +65,7 @@ impl Stand {
         Ok(stand)
     }
 
-    /// With one client with these scope sets; `more` is further config.
+    /// Starts them with one client that has these scope sets; `more` is further config.
     pub(crate) fn start(lifetime: Duration, scopes: &[&str], more: &str) -> io::Result<Self> {
         let sandbox = Sandbox::builder().client(CLIENT_ID, SECRET, scopes);
         let sandbox = sandbox.lifetime(lifetime).start()?;
@@ -124,7 +124,7 @@ pub(crate) fn daemon_command(folder: &Path) -> Command {
     command
 }
 
-/// Starts a server on the server's core and waits until its socket is there.
+/// Starts a server on the server's core and waits until its socket exists.
 pub(crate) fn start(mut command: Command, socket: &Path) -> io::Result<Running> {
     pin(SERVER_CORE);
     let log = File::options()
@@ -143,7 +143,7 @@ pub(crate) fn start(mut command: Command, socket: &Path) -> io::Result<Running> 
             return Err(io::Error::other(format!("{command:?}: {status}: {log}")));
         }
         if crate::figures::now() > end {
-            return Err(io::Error::other(format!("{command:?} doesn't listen")));
+            return Err(io::Error::other(format!("{command:?} does not listen")));
         }
         std::thread::yield_now();
     }
@@ -158,7 +158,7 @@ pub(crate) fn helper_program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_domo-token"))
 }
 
-/// The compiled floor programs, and the bytes of the daemon's requests and responses.
+/// The compiled programs of the lower bounds, and the bytes of the daemon's requests and responses.
 pub(crate) struct Floors {
     folder: TempDir,
     /// Hello and request.
@@ -204,7 +204,7 @@ impl Floors {
         let answer = Caller::connect(&stand.socket())?.first(&request)?;
         let body = answer.get(GREETING + HEAD..).unwrap_or_default();
         let Ok(Response::Token(token)) = frame::decode(body) else {
-            return Err(io::Error::other("the daemon gave no token"));
+            return Err(io::Error::other("the daemon sent no token"));
         };
         let text = token.access_token.expose().as_bytes();
         let start = answer.windows(text.len()).position(|window| window == text);
@@ -224,15 +224,15 @@ impl Floors {
         self.folder.path().join(name)
     }
 
-    /// Copies a program there, as an installer would. The file that a linker wrote takes longer to start: 1.10 times
-    /// /bin/true was measured where a copy of it took 1.04.
+    /// Copies a program, as an installer does. A file that a linker wrote takes longer to start: 1.10 times the time of
+    /// /bin/true, against 1.04 times for a copy of it.
     pub(crate) fn install(&self, program: &Path, name: &str) -> io::Result<PathBuf> {
         let installed = self.path(name);
         fs::copy(program, &installed)?;
         Ok(installed)
     }
 
-    /// A floor server that responds with the daemon's bytes.
+    /// Starts a minimal server that responds with the daemon's bytes.
     pub(crate) fn serve(&self, name: &str) -> io::Result<(Running, PathBuf)> {
         let socket = self.path(name).with_extension("sock");
         let mut command = Command::new(self.path(name));
@@ -241,7 +241,7 @@ impl Floors {
         Ok((running, socket))
     }
 
-    /// The helper's floor: a C program that does the same on the same socket.
+    /// Returns the helper's lower bound: a C program that does the same on the same socket.
     pub(crate) fn client(&self, name: &str, socket: &Path) -> Command {
         let mut command = Command::new(self.path(name));
         command.arg(socket).arg(self.path("request"));

@@ -1,11 +1,11 @@
-//! The app of the client's README, `readme.rs`: calls a URL of Domo's from eight threads for as long as it runs,
-//! and prints the result of each call.
+//! The app of the client's README, `readme.rs`. It calls a URL from eight threads until it is stopped, and prints the
+//! result of each call.
 //!
 //!     DOMO_TOKEN_SOCKET=… cargo run --example app -- http://127.0.0.1:8630/v1/datasets
 //!
-//! Apps with reqwest's default TLS need none of the code around it: this workspace chooses another provider.
+//! Apps with reqwest's default TLS do not need the code in this file: this workspace uses another TLS provider.
 
-#![expect(clippy::print_stdout, reason = "it is what a reader would write")]
+#![expect(clippy::print_stdout, reason = "an app prints to standard output")]
 
 mod app {
     include!("readme.rs");
@@ -19,6 +19,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let provider = rustls::crypto::ring::default_provider();
     provider
         .install_default()
-        .map_err(|_| "it is there already")?;
+        .map_err(|_| "a TLS provider is already installed")?;
     app::run()
 }

@@ -91,7 +91,7 @@ fn reason_is_shown_to_root_and_the_daemons_user_alone() {
         let explain = ["-c", client, "--explain", "data"];
         let (explained, why, _) = parts(&daemon.ask(&explain));
         assert_eq!(explained, Some(code), "{why}");
-        assert!(why.contains("decision: may not have this token"), "{why}");
+        assert!(why.contains("decision: denied"), "{why}");
         assert!(why.contains(reason), "{why}");
         let (explained, why, _) = parts(&as_user_a(&explain));
         assert_eq!(explained, Some(code), "{why}");

@@ -107,7 +107,7 @@ fn invalid_socket_value_exits_2_in_the_helper_and_78_in_the_daemon() {
         }
         let mut ask = helper(Path::new("/none.sock"), &["--socket", value, "data"]);
         let error = assert_ends(&ask.envs([home]).output().unwrap(), 2, end);
-        assert!(error.contains("--socket \""), "{error}");
+        assert!(error.contains("\" for --socket: "), "{error}");
 
         let (_sandbox, folder) = sandbox_and_folder(HOUR);
         let serve = |arguments: &[&str], variable: &str| {
@@ -144,7 +144,7 @@ fn error_for_a_named_path_says_by_what_it_was_named_and_how_to_start_a_broker() 
     let directory = helper(folder.path(), &["data"]).output().unwrap();
     let inside = folder.path().join("broker.sock");
     let end = format!(
-        "that is a directory; name the socket in it with --socket, or: export DOMO_TOKEN_SOCKET={}",
+        "it is a directory; set the socket in it with --socket, or: export DOMO_TOKEN_SOCKET={}",
         inside.display()
     );
     assert_ends(&directory, 69, &end);
@@ -159,8 +159,7 @@ fn socket_directory_without_write_access_exits_69() {
     let path = folder.path().to_str().unwrap();
     let ask = ["--socket", path, "data"];
     let output = ask_on(folder.path(), "", USER_A, &ask, &[]);
-    let end =
-        format!("that is a directory; name the socket in it with: --socket {path}/broker.sock");
+    let end = format!("it is a directory; set the socket in it with: --socket {path}/broker.sock");
     assert_ends(&output, 69, &end);
 }
 
@@ -176,14 +175,14 @@ fn error_names_init_on_a_host_without_setup_and_start_on_one_with_setup() {
     let error = assert_ends(
         &ask(systemd, USER_A),
         69,
-        "not set up yet; run: sudo domo-tokend init",
+        "or the host's with: sudo domo-tokend init",
     );
     assert!(error.contains(&format!("{OWN} or {HOST}")), "{error}");
     assert!(!error.contains("systemctl"), "{error}");
     assert_ends(
         &ask(systemd, 0),
         69,
-        "; not set up yet; run: domo-tokend init",
+        "; it is not set up yet; run: domo-tokend init",
     );
 
     let config =
@@ -273,7 +272,7 @@ fn time_out_without_a_greeting_names_systemctl_status() {
     };
     let socket = folder.path().join("broker.sock");
     listen(&socket, b"");
-    let error = assert_ends(&ask(), 75, "see: systemctl status domo-tokend");
+    let error = assert_ends(&ask(), 75, "run: systemctl status domo-tokend");
     assert!(
         error.contains("the broker did not answer in time: "),
         "{error}"
@@ -302,7 +301,7 @@ fn time_out_of_the_own_broker_names_systemctl_user_status() {
     let session = [("XDG_RUNTIME_DIR", "/run/user/4242")];
     let words = ["--timeout", "1", "data"];
     let output = ask_on(folder.path(), prepare, USER_A, &words, &session);
-    assert_ends(&output, 75, "see: systemctl --user status domo-tokend");
+    assert_ends(&output, 75, "run: systemctl --user status domo-tokend");
 }
 
 #[test]

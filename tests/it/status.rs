@@ -61,13 +61,7 @@ fn scope_set_without_a_token_exits_75() {
     assert_eq!(failed.status.code(), Some(75));
     let (code, stdout, _) = parts(&daemon.ask(&["status"]));
     assert_eq!(code, Some(75));
-    for words in [
-        "failing",
-        "no token",
-        "tries again in",
-        "failed attempt",
-        "503",
-    ] {
+    for words in ["failing", "no token", "retries in", "failed attempt", "503"] {
         assert!(stdout.contains(words), "{words} in {stdout}");
     }
 }

@@ -299,7 +299,7 @@ fn caller_of_another_pid_namespace_has_a_user_but_no_unit() {
     token(&unit.helper(&daemon, &["user"]));
     let (_, explanation, _) = parts(&unit.helper(&daemon, &["--explain", "user"]));
     assert!(
-        explanation.contains("seen as: uid 0 (root)\n"),
+        explanation.contains("peer: uid 0 (root)\n"),
         "{explanation}"
     );
 }

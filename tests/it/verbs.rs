@@ -94,7 +94,7 @@ fn exec_runs_nothing_without_a_token_and_names_a_command_that_cannot_run() {
     taken.env("DOMO_TOKEN_SOCKET", daemon.socket());
     let stderr = failure(&taken.output().unwrap(), 126);
     assert!(
-        stderr.contains("descriptor 3: it is open already"),
+        stderr.contains("descriptor 3: it is already open"),
         "{stderr}"
     );
 }

@@ -21,7 +21,8 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Vec<Row>> {
     for _round in 0..plan.rounds.min(3) {
         requests.push(once()?);
     }
-    let name = format!("{CALLERS} first requests at once for {SETS} scope sets: requests to Domo");
+    let name =
+        format!("{CALLERS} concurrent first requests for {SETS} scope sets: requests to Domo");
     let exactly = Bar::Exactly(50.0);
     Ok(vec![Row::new("L5", name, requests, exactly)])
 }

@@ -29,10 +29,10 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Vec<Row>> {
         asked?;
         each.push(span.as_secs_f64() * 1e9 / f64::from(CALLS));
     }
-    let name = "client crate, token held: nanoseconds of processor time a call".to_owned();
+    let name = "client crate, cached token: nanoseconds of CPU time per call".to_owned();
     let mut rows = vec![Row::new("L2", name, each, Bar::AtMost(100.0))];
     if let Some(calls) = system_calls(&stand.socket())? {
-        let name = "client crate, token held: system calls of 1000 calls".to_owned();
+        let name = "client crate, cached token: system calls of 1000 calls".to_owned();
         rows.push(Row::new("L2", name, calls.into(), Bar::AtMost(0.0)));
     }
     Ok(rows)
@@ -67,7 +67,7 @@ fn traced(socket: &Path, calls: u32) -> io::Result<Option<f64>> {
     let output = match command.output() {
         Ok(output) => output,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            crate::warn("there is no strace, so system calls aren't counted");
+            crate::warn("system calls are not counted: strace is not installed");
             return Ok(None);
         }
         Err(error) => return Err(error),

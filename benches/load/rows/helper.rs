@@ -23,7 +23,7 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Vec<Row>> {
     let mut rows = of(plan, &stand, &floors, helper_program(), "dynamic")?;
     match &plan.static_helper {
         Some(program) => rows.extend(of(plan, &stand, &floors, program, "static")?),
-        None => crate::warn("no --static-helper is given, so its rows are missing"),
+        None => crate::warn("the rows of the static helper are missing: use --static-helper PATH"),
     }
     Ok(rows)
 }
@@ -53,7 +53,7 @@ fn of(
         of_dynamic.push_ratio(ours, dynamic);
         of_true.push_ratio(ours, nothing);
     }
-    let name = |what: &str| format!("{linked} helper: times {what}");
+    let name = |what: &str| format!("{linked} helper: ratio to {what}");
     let memory = memory(floors, &program, &socket)?;
     let mut rows = Vec::new();
     if is_static {

@@ -13,7 +13,7 @@ use crate::stand::{Stand, daemon_command, start};
 
 const HOUR: Duration = Duration::from_secs(3599);
 
-/// How long a daemon still releases memory after its first token.
+/// The time after its first token in which a daemon releases memory.
 const SETTLE: Duration = Duration::from_secs(12);
 
 /// `WatchdogSec=` of `systemd/domo-tokend.service`, in microseconds.
@@ -41,8 +41,8 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Vec<Row>> {
         )
     };
     Ok(vec![
-        row("wake-ups a minute", a_minute, 2.0),
-        row("its share of memory (PSS), MiB", mib("Pss"), 5.0),
+        row("wake-ups per minute", a_minute, 2.0),
+        row("proportional memory (PSS), MiB", mib("Pss"), 5.0),
         row("anonymous memory, MiB", mib("Anonymous"), 2.0),
         row("threads", threads, 3.0),
     ])
@@ -54,7 +54,7 @@ fn watch_over(stand: &mut Stand) -> io::Result<()> {
     stand.daemon.wait()?;
     let path = stand.folder.path().join("notify.sock");
     let manager = UnixDatagram::bind(&path)?;
-    // It ends with this process, and stores nothing.
+    // The thread ends with this process, and discards what it receives.
     std::thread::spawn(move || while manager.recv(&mut [0; 4096]).is_ok() {});
     let mut command = daemon_command(stand.folder.path());
     command.env("NOTIFY_SOCKET", path);
@@ -64,10 +64,7 @@ fn watch_over(stand: &mut Stand) -> io::Result<()> {
     Ok(())
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "that nothing happens can't be waited for"
-)]
+#[expect(clippy::disallowed_methods, reason = "there is no event to wait for")]
 fn rest(span: Duration) {
     std::thread::sleep(span);
 }

@@ -40,8 +40,8 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Vec<Row>> {
         let asked = u32::try_from(stand.sandbox.requests().len() - 1);
         attempts.push(asked.map_or(f64::NAN, f64::from));
     }
-    let name = |what: &str| format!("round trip in an outage, {what}: times that before it");
-    let asked = "attempts at Domo from the first failure on through two seconds of storm";
+    let name = |what: &str| format!("round trip in an outage, {what}: ratio to that before it");
+    let asked = "requests to Domo from the first failure through two seconds of load";
     Ok(vec![
         Row::new("L9", name("p50"), half, Bar::AtMost(1.1)),
         Row::new("L9", name("p99"), worst, Bar::None),
@@ -61,7 +61,7 @@ fn load_callers(stand: &Stand, floors: &Floors) -> io::Result<(Duration, Duratio
         let (span, asked) = timed(|| caller.ask(request));
         if asked? < TOKEN {
             return Err(io::Error::other(
-                "refused in an outage, before the token's end",
+                "a request was refused in an outage while the token was valid",
             ));
         }
         spans.push(span);

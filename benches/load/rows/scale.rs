@@ -26,13 +26,13 @@ const HOUR: Duration = Duration::from_secs(3599);
 /// The cost at one size.
 struct Cost {
     sets: f64,
-    /// Until it listens.
+    /// The time until it listens.
     start: f64,
-    /// Until the same config, read again, is applied.
+    /// The time until a reload of the same config is applied.
     reload: f64,
-    /// Processor time for each token fetched, in seconds.
+    /// CPU time per fetched token, in seconds.
     fetch: f64,
-    /// Resident bytes for each scope set beyond those of the smallest size.
+    /// Resident bytes per scope set, beyond those of the smallest size.
     resident: f64,
 }
 
@@ -48,7 +48,7 @@ pub(crate) fn run(_: &Plan) -> io::Result<Vec<Row>> {
     let each = (many.resident - few.resident) / (many.sets - few.sets);
     let name = |what: &str| {
         format!(
-            "{what}: exponent of its cost in the number of sets, {} to {}",
+            "{what}: exponent of its cost in the number of scope sets, {} to {}",
             few.sets, many.sets
         )
     };
@@ -65,7 +65,7 @@ pub(crate) fn run(_: &Plan) -> io::Result<Vec<Row>> {
             exponent(|cost| cost.reload).into(),
             Bar::AtMost(1.1),
         ),
-        // Per scope set, so that it may grow only by a logarithm.
+        // Per scope set: only logarithmic growth is allowed.
         Row::new(
             "L10",
             name("one fetch"),
@@ -74,7 +74,7 @@ pub(crate) fn run(_: &Plan) -> io::Result<Vec<Row>> {
         ),
         Row::new(
             "L10",
-            "resident memory a set, beyond the token's text, bytes".to_owned(),
+            "resident memory per scope set, without the token's text, bytes".to_owned(),
             each.into(),
             Bar::AtMost(4096.0),
         ),
@@ -119,9 +119,12 @@ fn cost(clients: usize) -> io::Result<Cost> {
                 .len();
         }
     }
-    #[expect(clippy::cast_precision_loss, reason = "a figure, not an account")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a statistic needs no exact values"
+    )]
     let (sets, text) = (count as f64, text as f64);
-    #[expect(clippy::cast_precision_loss, reason = "a minute or so in nanoseconds")]
+    #[expect(clippy::cast_precision_loss, reason = "about a minute in nanoseconds")]
     let fetch = processor_time(daemon.pid()) as f64 / 1e9 / sets;
     let resident = status(daemon.pid(), "VmRSS").and_then(|kib| u32::try_from(kib).ok());
     let resident = f64::from(resident.unwrap_or_default()) * 1024.0 - sets * text;

@@ -42,7 +42,7 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Vec<Row>> {
             let (ours, floor) = (connections(&broker, &floors)?, connections(&echo, &floors)?);
             connecting.push_ratio(ours, floor);
         }
-        let name = |what: &str| format!("{what}, {words}: times a blocking echo's");
+        let name = |what: &str| format!("{what}, {words}: ratio to a blocking echo server");
         rows.push(Row::new(
             "L3",
             name("round trip, p50"),
@@ -56,7 +56,7 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Vec<Row>> {
             Bar::AtMost(bar),
         ));
         if core == SERVER_CORE {
-            let name = name("connect, ask, close");
+            let name = name("connect, request, close");
             rows.push(Row::new("L3", name, connecting, Bar::AtMost(1.75)));
         }
     }
@@ -69,9 +69,9 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Vec<Row>> {
         work.push(our_work / floor_work);
     }
     let name =
-        format!("answers a second to {CONNECTIONS} connections: part of a raw epoll server's");
+        format!("responses per second on {CONNECTIONS} connections: ratio to a raw epoll server");
     rows.push(Row::new("L3", name, rate, Bar::AtLeast(0.70)));
-    let name = "processor time for each of these answers: times the raw server's".to_owned();
+    let name = "CPU time per response: ratio to the raw epoll server".to_owned();
     rows.push(Row::new("L3", name, work, Bar::None));
     Ok(rows)
 }
@@ -114,7 +114,7 @@ fn load(socket: &Path, floors: &Floors, server: u32, span: Duration) -> io::Resu
     let start = now();
     let rate = load.rate(request, floors.answer.len() - GREETING, span)?;
     let answered = rate * (now() - start).as_secs_f64();
-    #[expect(clippy::cast_precision_loss, reason = "a second or so in nanoseconds")]
+    #[expect(clippy::cast_precision_loss, reason = "about a second in nanoseconds")]
     let work = (processor_time(server) - before) as f64;
     Ok((rate, work / answered))
 }

@@ -18,7 +18,7 @@ use crate::stand::{PATIENCE, Stand, opening};
 /// The number of watchers.
 const WATCHERS: u32 = 10_000;
 
-/// A lifetime whose token can be renewed again after two seconds.
+/// A lifetime with which a token can be renewed again after two seconds.
 const LIFETIME: Duration = Duration::from_secs(40);
 
 const LIMITS: &str = "[limits]\nconnections = 12000\nconnections_per_user = 12000\n\
@@ -39,7 +39,8 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Vec<Row>> {
     }
     let count = WATCHERS;
     let name = format!("{count} idle watchers: the daemon's own memory, bytes each");
-    let title = format!("{count} watchers: all have a new token, seconds after it was asked for");
+    let title =
+        format!("{count} watchers: seconds from the request of a new token until all have it");
     Ok(vec![
         Row::new("L4", name, each, Bar::AtMost(2048.0)),
         Row::new("L4", title, all_notified, Bar::AtMost(1.0)),
@@ -69,7 +70,7 @@ fn renewal(stand: &Stand, watchers: &mut Watchers) -> io::Result<Duration> {
             return Ok(now() - start);
         }
         if start > end {
-            return Err(io::Error::other("the token isn't renewed on demand"));
+            return Err(io::Error::other("the token was not renewed on request"));
         }
     }
 }

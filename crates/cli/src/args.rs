@@ -33,17 +33,17 @@ struct CommandLine {
     client: Option<OsString>,
 }
 
-/// Reads the arguments.
+/// Parses the arguments.
 ///
 /// # Errors
 ///
-/// The message, of one line.
+/// A message of one line.
 pub(crate) fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     client: Option<OsString>,
 ) -> Result<Command, String> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
-    // What follows "--" is nobody's option.
+    // No word after "--" is an option.
     let end = arguments.iter().position(|argument| argument == "--");
     let rest = end.map(|end| arguments.split_off(end).split_off(1));
     let mut parser = Parser::from_args(arguments);
@@ -74,11 +74,14 @@ pub(crate) fn parse(
 }
 
 impl CommandLine {
-    /// Takes a word; `rest` has those after it.
+    /// Adds a word; `rest` returns the words after it.
     fn word(&mut self, word: OsString, rest: impl FnOnce() -> Vec<OsString>) -> Result<(), String> {
-        let word = word
-            .into_string()
-            .map_err(|word| format!("{:?}: a scope has only printable ASCII", word.display()))?;
+        let word = word.into_string().map_err(|word| {
+            format!(
+                "invalid scope {:?}: scopes are printable ASCII",
+                word.display()
+            )
+        })?;
         if self.verb.is_none() && self.words.is_empty() {
             if let Some(verb) = usage::VERBS.iter().find(|verb| verb.name == word) {
                 self.verb = Some(verb.verb);
@@ -92,7 +95,7 @@ impl CommandLine {
         Ok(())
     }
 
-    /// Takes what follows `--`: a command where one can stand, else words as if there were no `--`.
+    /// Adds the words after `--`: as a command where one is possible, else as if there were no `--`.
     fn after_dashes(&mut self, rest: Vec<OsString>) -> Result<(), String> {
         if self.takes_command() {
             self.command = rest;
@@ -109,7 +112,7 @@ impl CommandLine {
         Ok(())
     }
 
-    /// Whether `--` is followed by a command: that of exec, or one that was meant for exec.
+    /// Returns whether a command may follow `--`: that of exec, or one that is reported as meant for exec.
     fn takes_command(&self) -> bool {
         match self.verb {
             Some(Verb::Exec) => true,
@@ -128,7 +131,7 @@ impl CommandLine {
             return Err(self.unknown(name));
         };
         let value = match option.value {
-            // What follows a letter are other letters, as in -no header.
+            // After a letter come other letters, as in -no header.
             Value::Nothing if name.starts_with("--") && parser.optional_value().is_some() => {
                 return Err(format!("{name} takes no value"));
             }
@@ -136,7 +139,7 @@ impl CommandLine {
             Value::Maybe(_) => parser.optional_value(),
             Value::Text(what) | Value::File(what) | Value::OneOf(what, _) => {
                 let value = parser.value().ok().filter(|value| !value.is_empty());
-                let value = value.ok_or_else(|| format!("{name} needs a value: {name} {what}"))?;
+                let value = value.ok_or_else(|| format!("missing value; usage: {name} {what}"))?;
                 Some(value)
             }
         };
@@ -151,17 +154,15 @@ impl CommandLine {
                 return format!("unknown option {name}; did you mean: {line}");
             }
             return format!(
-                "unknown option {name}; the command of exec and its options stand after \"--\", {EXEC_USAGE}"
+                "unknown option {name}; put the command and its options after \"--\": {EXEC_USAGE}"
             );
         }
         let word = name.trim_start_matches('-');
         if word.starts_with("scope") || DOMO_SCOPE_NAMES.contains(&word) {
-            return format!(
-                "unknown option {name}; a scope is a plain word, as in: domo-token data"
-            );
+            return format!("unknown option {name}; a scope is a plain word: domo-token data");
         }
         if word == "output" {
-            return format!("unknown option {name}; did you mean --format (-o)?");
+            return format!("unknown option {name}; did you mean: --format");
         }
         let near = options::OPTIONS.iter().map(OptionUsage::name);
         let near = near.min_by_key(|known| strsim::osa_distance(known, name));
@@ -171,14 +172,16 @@ impl CommandLine {
         let near = near
             .filter(|known| word.len() > 1 && strsim::osa_distance(known, name) <= max_distance);
         match (near, exec) {
-            (Some(known), _) => format!("unknown option {name}; did you mean {known}?"),
+            (Some(known), _) => format!("unknown option {name}; did you mean: {known}"),
             (None, Some(line)) => format!("unknown option {name}; did you mean: {line}"),
-            (None, None) => format!("unknown option {name}; see domo-token --help"),
+            (None, None) => {
+                format!("unknown option {name}; for all options, run: domo-token --help")
+            }
         }
     }
 }
 
-/// The words that follow.
+/// Returns the following words that are not options.
 fn rest_of(parser: &mut Parser) -> Vec<OsString> {
     let is_word = |word: &OsString| !word.as_encoded_bytes().starts_with(b"-");
     let rest = parser.raw_args();
@@ -186,7 +189,7 @@ fn rest_of(parser: &mut Parser) -> Vec<OsString> {
         .unwrap_or_default()
 }
 
-const EXEC_USAGE: &str = "as in: domo-token exec data -- COMMAND";
+const EXEC_USAGE: &str = "domo-token exec data -- COMMAND";
 
 #[cfg(test)]
 mod tests;

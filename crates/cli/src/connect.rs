@@ -1,4 +1,4 @@
-//! Connects to the broker, and names what made a request fail.
+//! Connects to the broker, and adds context to errors of requests.
 
 use std::path::Path;
 
@@ -14,8 +14,8 @@ pub(crate) fn connect(socket: Option<&Path>) -> Result<Broker, Error> {
     Broker::connect_by(boot_now() + DEFAULT_TIMEOUT, socket)
 }
 
-/// Returns the error of a request, with what the caller may not know: that a variable names the client, or
-/// that `exec` was meant.
+/// Returns the error of a request. Adds that `$DOMO_TOKEN_CLIENT` names the client, or that `exec` may have
+/// been meant.
 pub(crate) fn request_error(error: &Error, get: &Get) -> CliError {
     let failed = CliError::of(error, &get.scopes);
     if !matches!(

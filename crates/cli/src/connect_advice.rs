@@ -1,4 +1,4 @@
-//! The command that helps a caller that gets no answer from a broker.
+//! Suggests the command that helps a caller that cannot reach a broker.
 
 #[cfg(unix)]
 mod unix;

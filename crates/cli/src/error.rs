@@ -27,10 +27,10 @@ impl CliError {
         let code = exit_code::of_kind(error.kind());
         let mut message = error.facts().to_string();
         if matches!(error.details(), ErrorDetails::Unusable(_)) {
-            message = format!("no broker can be reached at {message}");
+            message = format!("cannot connect to the broker at {message}");
         }
         if let Some(verb) = args::nearest_verb(scopes) {
-            message = format!("{message}; or did you mean the command \"{verb}\"?");
+            message = format!("{message}; or did you mean the command {verb}?");
         }
         // The command to type comes last.
         if let Some(advice) = advice(error) {
@@ -58,11 +58,11 @@ impl CliError {
     }
 }
 
-/// Ends the process: neither several lines nor a core file, which might hold a token.
+/// Ends the process after a panic, with one line and without a core file, which might contain a token.
 pub(crate) fn exit_on_panic(bug: &PanicHookInfo) {
     let place = bug
         .location()
         .map_or(String::new(), |at| format!(" at {at}"));
-    stderr::report(&format!("this is a bug{place}; please report it"));
+    stderr::report(&format!("internal error{place}; please report this bug"));
     stderr::finish_and_exit(SOFTWARE);
 }

@@ -28,7 +28,7 @@ const NOT_FOUND: u8 = 127;
 /// Returns only if the command can't be run.
 pub(crate) fn run(args: &Exec, token: &Token) -> CliError {
     let Some((program, arguments)) = args.command.split_first() else {
-        return CliError::new(NOT_FOUND, "no command");
+        return CliError::new(NOT_FOUND, "missing command");
     };
     let mut command = Command::new(program);
     command.args(arguments);
@@ -48,7 +48,8 @@ pub(crate) fn run(args: &Exec, token: &Token) -> CliError {
             match platform::provide_descriptor(text.as_bytes(), *number) {
                 Ok(provided) => descriptor = Some(provided),
                 Err(error) => {
-                    return CliError::new(CANNOT_RUN, format!("descriptor {number}: {error}"));
+                    let message = format!("cannot pass the token on descriptor {number}: {error}");
+                    return CliError::new(CANNOT_RUN, message);
                 }
             }
         }
@@ -58,7 +59,10 @@ pub(crate) fn run(args: &Exec, token: &Token) -> CliError {
     let program = program.display();
     if error.kind() == io::ErrorKind::NotFound {
         let hint = platform::NOT_FOUND_HINT;
-        return CliError::new(NOT_FOUND, format!("{program}: no such command; {hint}"));
+        return CliError::new(
+            NOT_FOUND,
+            format!("cannot run {program}: not found; {hint}"),
+        );
     }
-    CliError::new(CANNOT_RUN, format!("{program} can't be run: {error}"))
+    CliError::new(CANNOT_RUN, format!("cannot run {program}: {error}"))
 }

@@ -1,4 +1,4 @@
-//! The exit codes, after sysexits.h, and which one an error or a refusal has.
+//! The exit codes, from sysexits.h, and those of errors and refusals.
 
 use domo_token_client::ErrorKind;
 

@@ -1,5 +1,5 @@
-//! The helper `domo-token`: flags → client crate → standard output → exit code. The package `domo-token` has its program,
-//! which calls [`main`].
+//! The helper `domo-token`: arguments → client crate → standard output → exit code. The program in the package
+//! `domo-token` calls [`main`].
 
 mod exit_code;
 mod shell_quote;
@@ -38,7 +38,7 @@ use stdout::print;
 /// Runs `domo-token` with this process's arguments and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    // A write past the limit on file sizes (ulimit -f) fails then; exec's command has the default again.
+    // With a handler, a write past the limit on file sizes (ulimit -f) fails. exec's command has the default action.
     #[cfg(unix)]
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
     std::panic::set_hook(Box::new(error::exit_on_panic));
@@ -90,13 +90,14 @@ fn run(command: Command) -> Result<u8, CliError> {
     }
 }
 
-/// Keeps the token out of core files, and the memory from other processes of the same user. `execve`
-/// makes the process dumpable again for `exec`'s command, which would inherit a limit on core files.
-/// `--explain` has no token, but where `/proc` is mounted with `hidepid` the broker must see the same.
+/// Makes the process not dumpable: no core file contains the token, and other processes of the same user
+/// cannot read the memory. `execve` makes it dumpable again for `exec`'s command, which would inherit a
+/// limit on core files. `--explain` has no token, but with `hidepid` on `/proc` the broker must find the
+/// same process attributes as for `get`.
 #[cfg(unix)]
 fn protect_memory() {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-    // A sandbox that denies it must not cost the caller its token.
+    // If a sandbox denies it, the caller still gets its token.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 

@@ -1,4 +1,4 @@
-//! What is printed: tokens and explanations.
+//! Formats tokens and explanations.
 
 use std::iter::repeat_n;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::args::{Format, Get};
 /// Characters that PowerShell reads as a single quote.
 const POWERSHELL_QUOTES: [char; 5] = ['\'', '\u{2018}', '\u{2019}', '\u{201a}', '\u{201b}'];
 
-/// A token in the form that is asked for.
+/// Returns a token in the requested format.
 pub(crate) fn token(token: &Token, get: &Get) -> Zeroizing<String> {
     let end = if get.newline { "\n" } else { "" };
     in_form(token.secret(), get.format, end, || {
@@ -31,7 +31,7 @@ pub(crate) fn token(token: &Token, get: &Get) -> Zeroizing<String> {
     })
 }
 
-/// Quoted such that the shell reads just this text, whatever it is.
+/// Quotes the secret, so that a shell reads exactly this text.
 fn in_form(
     secret: &str,
     format: Format,
@@ -64,16 +64,16 @@ fn in_form(
     })
 }
 
-/// What the broker at `socket` decides for this process.
+/// Returns what the broker at `socket` decides for this process.
 pub(crate) fn explanation(explanation: &Explanation, socket: &Path) -> String {
-    let verdict = if explanation.denied.is_none() {
-        "may have"
+    let decision = if explanation.denied.is_none() {
+        "allowed"
     } else {
-        "may not have"
+        "denied"
     };
-    let client = explanation.client.as_deref().unwrap_or("none named");
+    let client = explanation.client.as_deref().unwrap_or("none");
     format!(
-        "broker: {}\nseen as: {}\nclient: {client}\nscope set: {}\ndecision: {verdict} this token\nrule: {}\n",
+        "broker: {}\npeer: {}\nclient: {client}\nscope set: {}\ndecision: {decision}\nrule: {}\n",
         socket.display(),
         explanation.peer,
         explanation.scope,
@@ -81,7 +81,7 @@ pub(crate) fn explanation(explanation: &Explanation, socket: &Path) -> String {
     )
 }
 
-/// The same as one JSON object on a line. Fields are only ever added.
+/// Returns the same as one line of JSON. New versions only add fields.
 pub(crate) fn explanation_json(explanation: &Explanation, socket: &Path) -> String {
     let mut fields = json!({
         "broker": socket.display().to_string(),
@@ -97,7 +97,7 @@ pub(crate) fn explanation_json(explanation: &Explanation, socket: &Path) -> Stri
     format!("{fields}\n")
 }
 
-/// The name of a denial in JSON, as in the daemon's metrics and audit lines.
+/// Returns the name of a denial in JSON, as in the daemon's metrics and audit lines.
 fn denial_name(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::NotPermitted => "not_permitted",
@@ -111,7 +111,7 @@ fn denial_name(kind: ErrorKind) -> &'static str {
     }
 }
 
-/// Seconds since 1970.
+/// Returns the seconds since 1970.
 pub(crate) fn epoch(at: SystemTime) -> u64 {
     since_1970(at).as_secs()
 }

@@ -13,11 +13,11 @@ use crate::error::CliError;
 /// The pause between two attempts of `--wait` if the broker names no next attempt.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The longest pause. The broker's next attempt may come much earlier than it announced: after a
-/// change of the config or of a file, or a success of another client.
+/// The longest pause. The broker's next attempt may be much earlier than announced: after a change of
+/// the config or of a file, or a success of another client.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
-/// Returns a token that meets all options, and the broker that it is from.
+/// Requests a token that meets all options, and returns it with the broker that it is from.
 pub(crate) fn token(get: &Get) -> Result<(Broker, Token), CliError> {
     with_retry(get, |broker| {
         let mut request = broker.request(&get.scopes);
@@ -66,10 +66,7 @@ fn pause_after(next_attempt: Option<Duration>, jitter: f64) -> Duration {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a missing broker cannot be awaited"
-)]
+#[expect(clippy::disallowed_methods, reason = "there is no event to wait for")]
 pub(crate) fn pause(span: Duration) {
     std::thread::sleep(span);
 }

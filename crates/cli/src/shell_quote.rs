@@ -1,6 +1,6 @@
-//! Quotes words of command lines that messages show.
+//! Quotes words of command lines in messages.
 
-/// Returns a text as one word for a shell.
+/// Quotes a text as one word for a shell.
 pub(crate) fn quoted(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {

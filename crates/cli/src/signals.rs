@@ -14,23 +14,23 @@ use crate::stderr;
 /// or by a shell for a job in the background) stay ignored.
 const ENDING: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 
-/// Others whose default action ends a process, which would leave a file behind.
+/// Further signals whose default action ends a process, which would leave a file behind.
 const ENDING_BY_DEFAULT: [i32; 4] = [SIGUSR1, SIGUSR2, SIGALRM, SIGXCPU];
 
-/// What is added to a signal's number for an exit code, as shells do.
+/// Added to a signal's number, it is the exit code that shells use.
 const EXIT_BASE: i32 = 128;
 
 /// Whether the handlers of [`end_first_process`] end the process.
 static ENDS_IMMEDIATELY: AtomicBool = AtomicBool::new(true);
 
 /// Makes signals end this process if it is the first of its PID namespace, as in a container: to such
-/// a process the kernel doesn't apply the default action. `execve` removes the handlers.
+/// a process the kernel does not apply the default action. `execve` removes the handlers.
 pub(crate) fn end_first_process() {
     if !is_first_process() {
         return;
     }
     for signal in not_ignored(&status(), &ENDING) {
-        // Without the handler the process is only slower to end: by SIGKILL.
+        // Without the handler, the process ends later, by SIGKILL.
         let _ = register_conditional_shutdown(signal, EXIT_BASE + signal, &ENDS_IMMEDIATELY);
     }
 }
@@ -40,10 +40,10 @@ pub(crate) fn disable_immediate_exit() {
     ENDS_IMMEDIATELY.store(false, Ordering::SeqCst);
 }
 
-/// The signals to handle by a process that must remove a file at its end.
+/// Returns the signals that a process must handle to remove a file when it ends.
 pub(crate) fn ending_with_file() -> Vec<i32> {
     let mut ending = ENDING.to_vec();
-    // They don't end the first process.
+    // They do not end the first process.
     if !is_first_process() {
         ending.extend(ENDING_BY_DEFAULT);
     }
@@ -55,7 +55,7 @@ fn status() -> String {
 }
 
 /// Ends the process by the signal, so that its parent sees what ended it. The first process of a PID
-/// namespace can't end like that, and exits with the code that shells have for it.
+/// namespace cannot end like that, and exits with the code that shells use for the signal.
 pub(crate) fn end_by(signal: i32) -> ! {
     stderr::finish();
     if !is_first_process() {
@@ -68,7 +68,7 @@ fn is_first_process() -> bool {
     std::process::id() == 1
 }
 
-/// Those of `signals` that `/proc/self/status` doesn't list as ignored (proc(5)).
+/// Returns those of `signals` that `/proc/self/status` does not list as ignored (proc(5)).
 fn not_ignored(status: &str, signals: &[i32]) -> Vec<i32> {
     let mask = status
         .lines()

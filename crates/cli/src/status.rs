@@ -36,8 +36,9 @@ pub(crate) fn run(args: &Status) -> Result<u8, CliError> {
     let scopes = &state.status.scopes;
     for set in &sets {
         if !scopes.iter().any(|there| is(there, set)) {
-            let message =
-                format!("there is no scope set \"{set}\" that you may see; see domo-token status");
+            let message = format!(
+                "no scope set \"{set}\" is visible to you; for those that are, run: domo-token status"
+            );
             return Err(CliError::new(CONFIG, message));
         }
     }
@@ -50,7 +51,7 @@ pub(crate) fn run(args: &Status) -> Result<u8, CliError> {
     Ok(exit_code_of(&state.status.scopes, state.status.now()))
 }
 
-/// What a broker reports.
+/// The state that a broker reports.
 #[derive(Debug)]
 struct State {
     status: client::Status,
@@ -60,12 +61,11 @@ struct State {
     needs_a_client: bool,
 }
 
-/// The state of these sets, or of all.
+/// Requests the state of these scope sets, or of all.
 fn state(args: &Status, sets: &[ScopeSet]) -> Result<State, Error> {
     let broker = connect(args.socket.as_deref())?;
     let mut status = broker.status()?;
-    // Any scope set will do: the default client does not depend on it. Only a warning depends on the
-    // answer.
+    // The default client does not depend on the scope set. Only a warning depends on the answer.
     let explained = (!args.quiet).then(|| broker.explain("data").ok()).flatten();
     let clients: BTreeSet<&str> = status.scopes.iter().map(|set| &*set.client).collect();
     let has_no_default = |explained: &Explanation| explained.client.is_none();
@@ -112,7 +112,7 @@ fn use_colour() -> bool {
     variable("NO_COLOR").is_none() && is_able()
 }
 
-/// Whether the terminal can do more than print.
+/// Returns whether the terminal supports more than plain text.
 fn is_able() -> bool {
     variable("TERM").is_some_and(|term| term != "dumb")
 }
@@ -142,7 +142,7 @@ fn watch(args: &Status, sets: &[ScopeSet], first: State) -> Result<u8, CliError>
     }
 }
 
-/// What was printed last: an unchanged state is not printed again.
+/// The last printed state. An unchanged state is not printed again.
 enum LastSeen {
     Nothing,
     State(Box<(BrokerStatus, Vec<ScopeStatus>)>),
@@ -156,7 +156,7 @@ impl LastSeen {
         if matches!(self, Self::State(old) if **old == new) {
             return Ok(());
         }
-        // Tables are last_seen apart by an empty line.
+        // An empty line separates tables.
         if !args.json && !matches!(self, Self::Nothing) {
             stdout::print_or_exit(b"\n")?;
         }

@@ -7,10 +7,10 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-/// How many lines wait for their reader. Further ones are dropped.
+/// The maximum number of queued lines. Further lines are dropped.
 const MAX_QUEUED_LINES: usize = 64;
 
-/// How long the end of the process waits for lines that are not written yet.
+/// The maximum wait for queued lines at the end of the process.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// The queue of [`write_from_background`].
@@ -23,7 +23,7 @@ enum Item {
 }
 
 /// Writes all later lines from another thread: a write to a full pipe, or to a terminal after Ctrl-S,
-/// blocks for as long as nobody reads.
+/// blocks until it is read.
 ///
 /// # Errors
 ///
@@ -31,7 +31,7 @@ enum Item {
 pub(crate) fn write_from_background() -> io::Result<()> {
     let (sender, items) = sync_channel(MAX_QUEUED_LINES);
     thread::Builder::new().spawn(move || write_all(&items))?;
-    // A second call ends the thread that it has started.
+    // After a second call, the sender is dropped, which ends the new thread.
     let _ = QUEUE.set(sender);
     Ok(())
 }
@@ -45,13 +45,13 @@ fn write_all(items: &Receiver<Item>) {
     }
 }
 
-/// Writes a message as one line: control characters become blanks.
+/// Writes a message as one line. Control characters become blanks.
 pub(crate) fn report(message: &str) {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     let message: String = message.chars().map(plain).collect();
     let line = format!("domo-token: {message}\n");
     match QUEUE.get() {
-        // What has no room is dropped.
+        // A line that does not fit is dropped.
         Some(queue) => drop(queue.try_send(Item::Line(line.into_bytes()))),
         None => write(line.as_bytes()),
     }
@@ -62,7 +62,7 @@ fn write(line: &[u8]) {
     let _ = io::stderr().write_all(line);
 }
 
-/// Returns once all lines are written, or can't be within a third of a second.
+/// Waits until all lines are written, for at most [`FLUSH_TIMEOUT`].
 pub(crate) fn finish() {
     let (done, written) = sync_channel(1);
     let queued = |queue: &SyncSender<Item>| queue.try_send(Item::Flush(done)).is_ok();
@@ -71,7 +71,7 @@ pub(crate) fn finish() {
     }
 }
 
-/// Ends the process after its last lines.
+/// Ends the process after its queued lines are written.
 pub(crate) fn finish_and_exit(code: u8) -> ! {
     finish();
     exit(code.into())

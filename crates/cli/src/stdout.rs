@@ -6,8 +6,8 @@ use crate::error::CliError;
 use crate::exit_code::IO_ERROR;
 use crate::stderr::finish_and_exit;
 
-/// Ends the process as soon as the pipe, socket or terminal that is standard output has no reader any
-/// more. A file, a terminal that is open, and `/dev/null` never report that.
+/// Ends the process when the pipe, socket or terminal that is standard output loses its reader. A file,
+/// an open terminal and `/dev/null` never report that.
 #[cfg(unix)]
 pub(crate) fn exit_when_closed() {
     use rustix::event::{PollFd, PollFlags, poll};
@@ -22,15 +22,15 @@ pub(crate) fn exit_when_closed() {
             finish_and_exit(IO_ERROR);
         }
     };
-    // Without the thread the next write finds out.
+    // Without the thread, the next write fails.
     let _ = std::thread::Builder::new().spawn(wait);
 }
 
-/// On Windows the next write finds out.
+/// Does nothing: on Windows the next write fails.
 #[cfg(windows)]
 pub(crate) fn exit_when_closed() {}
 
-/// Prints in one write, if the system accepts all of it at once.
+/// Prints a text, in one write if the system accepts all of it.
 pub(crate) fn print(text: &[u8]) -> Result<u8, CliError> {
     let written = domo_token_stdout::write(text);
     written.map(|()| 0).map_err(|error| cannot_print(&error))
@@ -39,7 +39,7 @@ pub(crate) fn print(text: &[u8]) -> Result<u8, CliError> {
 fn cannot_print(error: &io::Error) -> CliError {
     CliError::new(
         IO_ERROR,
-        format!("standard output can't be written: {error}"),
+        format!("cannot write to standard output: {error}"),
     )
 }
 

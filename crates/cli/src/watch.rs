@@ -48,7 +48,7 @@ enum Event {
 
 /// Runs until there are no further tokens.
 pub(crate) fn run(args: &Watch) -> Result<u8, CliError> {
-    // Before the token request: without a file the token would be useless.
+    // Before the token request: without a file, the token would be useless.
     let file = args.to.as_deref().map(|path| TokenFile::at(path, args));
     let file = file.transpose()?;
     if file.is_none() {
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Watch) -> Result<u8, CliError> {
         file,
     };
     let ended = watcher.accept(first).and_then(|()| watcher.follow(&events));
-    // No process would remove it at its expiry.
+    // After this process, nothing would remove it when it expires.
     watcher.remove_file();
     ended
 }
@@ -80,7 +80,7 @@ struct TokenWatcher<'a> {
     broker: Broker,
     sender: Sender<Event>,
     token: Option<Token>,
-    /// Whether another was requested in place of `token`.
+    /// Whether a successor of `token` was requested.
     renewal_requested: bool,
     file: Option<TokenFile<'a>>,
 }
@@ -113,7 +113,7 @@ impl TokenWatcher<'_> {
                 Ok(Event::RenewalFailed(error)) => drop(CliError::of(&error, scopes).report()),
                 Ok(Event::Signal(signal)) => {
                     self.remove_file();
-                    // So that the parent sees the signal.
+                    // The parent receives the signal as the cause.
                     end_by(signal);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -173,8 +173,8 @@ impl TokenWatcher<'_> {
         self.update_file()
     }
 
-    /// Requests another token in the background. The watch receives a later one; an immediate answer is
-    /// used immediately.
+    /// Requests another token in the background. The watch receives a later token too; an immediate answer
+    /// is used immediately.
     fn request_renewal(&mut self) {
         self.renewal_requested = true;
         let scopes = self.args.get.scopes.clone();
@@ -230,5 +230,5 @@ fn in_the_background(job: impl FnOnce() + Send + 'static) -> Result<(), CliError
 }
 
 fn no_thread(error: &io::Error) -> CliError {
-    CliError::new(TEMPORARY, format!("no thread can be started: {error}"))
+    CliError::new(TEMPORARY, format!("cannot start a thread: {error}"))
 }

@@ -9,14 +9,13 @@ const PIPES: &str = r"\\.\pipe\";
 pub const DEFAULT: &str = r"\\.\pipe\domo-token";
 
 /// The error for a path that is not the name of a pipe.
-pub const NOT_A_PIPE: &str =
-    r"on Windows a broker listens on a named pipe, like \\.\pipe\domo-token";
+pub const NOT_A_PIPE: &str = r"not the name of a named pipe; use one such as \\.\pipe\domo-token";
 
 /// The access rights of clients: all of `FILE_GENERIC_READ` and `FILE_GENERIC_WRITE` but making another
 /// instance of the pipe, with which they could serve in the broker's name.
 pub const CLIENT_ACCESS: u32 = 0x0012_019B;
 
-/// `SECURITY_IDENTIFICATION`: the server may identify the client, and not impersonate it.
+/// `SECURITY_IDENTIFICATION`: the server can identify the client, but not impersonate it.
 pub const IDENTIFICATION: u32 = 0x0001_0000;
 
 /// `ERROR_PIPE_BUSY`: the pipe exists, and all its instances are in use.

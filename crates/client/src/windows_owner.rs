@@ -23,7 +23,7 @@ pub fn of(handle: &impl AsRawHandle) -> io::Result<String> {
     let kind = SeObjectType::SE_KERNEL_OBJECT;
     let found = GetSecurityInfo(handle, kind, SecurityInformation::Owner)?;
     let owner = found.owner().map(ToString::to_string);
-    owner.ok_or_else(|| io::Error::other("it has no owner"))
+    owner.ok_or_else(|| io::Error::other("the object has no owner"))
 }
 
 /// Returns the user of this process.
@@ -61,7 +61,7 @@ pub fn default_owner() -> io::Result<String> {
 }
 
 fn no_identity() -> io::Error {
-    io::Error::other("the system doesn't tell who this process is")
+    io::Error::other("the system returned no user for this process")
 }
 
 fn failed(error: ERROR) -> io::Error {

@@ -9,10 +9,10 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 
 /// A body and how it ends.
 pub(crate) struct Answer {
-    /// What is sent of it, until it was.
+    /// The bytes to send; `None` once they are sent.
     bytes: Option<Bytes>,
     end: End,
-    /// The value of `Content-Length`, which is more than `bytes` has if the body ends early.
+    /// The value of `Content-Length`: more than the length of `bytes` if the body ends early.
     length: u64,
 }
 
@@ -22,7 +22,7 @@ pub(crate) enum End {
     Cut,
     /// The connection is closed now.
     Broken,
-    /// Nothing more is sent until this completes.
+    /// The response stops until this completes.
     Hang(Pin<Box<dyn Future<Output = ()> + Send>>),
 }
 
@@ -69,7 +69,9 @@ impl Body for Answer {
                 context.waker().wake_by_ref();
                 Poll::Pending
             }
-            End::Broken | End::Hang(_) => Poll::Ready(Some(Err(io::Error::other("cut on order")))),
+            End::Broken | End::Hang(_) => {
+                Poll::Ready(Some(Err(io::Error::other("closed by a fault"))))
+            }
         }
     }
 

@@ -1,5 +1,5 @@
 //! An OAuth token endpoint like Domo's with faults on request: a library for tests, and the program `domo-sandbox` for
-//! people without a Domo account.
+//! users without a Domo account.
 //!
 //! - `clock`: the only file that reads a clock.
 //! - `fault`: faults of the token endpoint.
@@ -8,9 +8,9 @@
 //! - `state`: clients, issued tokens, the script of faults, the record.
 //! - `body`: bodies that hang or end early.
 //! - `service`: the token endpoint and the protected resource.
-//! - `tls`: a certificate authority made at start.
+//! - `tls`: a certificate authority created at start.
 //! - `server`: listens, on its own thread.
-//! - `program`: the flags and the output of `domo-sandbox`.
+//! - `program`: the arguments and the output of `domo-sandbox`.
 //!
 //! ```
 //! use domo_sandbox::{Fault, Sandbox};
@@ -22,7 +22,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! It imitates Domo's documentation and SDKs, and was not compared with Domo itself.
+//! It follows Domo's documentation and SDKs. It has not been compared with Domo itself.
 
 #![warn(missing_docs)]
 

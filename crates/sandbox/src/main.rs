@@ -1,4 +1,4 @@
-//! `domo-sandbox`: a token endpoint like Domo's for people without a Domo account.
+//! `domo-sandbox`: a token endpoint like Domo's, for users without a Domo account.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! The flags and the output of `domo-sandbox`.
+//! The arguments and the output of `domo-sandbox`.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -17,42 +17,54 @@ use crate::server::Sandbox;
 /// The id of the default client.
 pub const DEMO_ID: &str = "5a4db0c5-0000-4000-8000-000000000001";
 
-/// Its secret.
+/// The secret of the default client.
 pub const DEMO_SECRET: &str = "domo-sandbox-secret";
 
 /// `EX_OSERR` of sysexits.
 const OS_ERROR: u8 = 71;
 
-/// A Domo-shaped OAuth token endpoint, for trying domo-token without a Domo account.
-///
-/// Serves POST and GET /oauth/token, and GET /v1/datasets and /v1/users for a token that may.
+/// Run an OAuth token endpoint like Domo's, to try domo-token without a Domo account
 #[derive(Debug, Parser)]
-#[command(name = "domo-sandbox", version, after_help = AFTER_HELP)]
+#[command(name = "domo-sandbox", version, max_term_width = 100, after_help = AFTER_HELP)]
 pub struct Flags {
-    /// Port on 127.0.0.1; 0 takes any
+    /// Listen on this port of 127.0.0.1; 0 selects a free one
     #[arg(long, default_value_t = 8630)]
     port: u16,
-    /// How long tokens live: seconds, or 90s, 5m, 1h
-    #[arg(long, default_value = "3599", value_parser = lifetime)]
+    /// Issue tokens that are valid for this long: 90s, 5m, 1h, or a number of seconds
+    #[arg(long, value_name = "DURATION", default_value = "3599s", value_parser = lifetime)]
     lifetime: Duration,
-    /// An API client and the scopes granted to it; may be given again
+    /// Add an API client with the scopes granted to it; can be repeated
     #[arg(long = "client", value_name = "ID:SECRET:SCOPE,SCOPE", value_parser = client)]
     clients: Vec<ClientFlag>,
-    /// Serve HTTPS, with a CA made now
+    /// Serve HTTPS with a certificate of a new CA
     #[arg(long, requires = "ca_file")]
     https: bool,
-    /// Where to write the CA's certificate; never overwrites
+    /// Write the CA's certificate to FILE, which must not exist
     #[arg(long, value_name = "FILE", requires = "https")]
     ca_file: Option<PathBuf>,
-    /// Answer every token request with this status
+    /// Respond to every token request with this HTTP status
     #[arg(long, value_name = "STATUS", value_parser = clap::value_parser!(u16).range(200..600))]
     fail: Option<u16>,
 }
 
 const AFTER_HELP: &str = "\
-Example, in two terminals:
-  domo-sandbox --lifetime 60s          # prints a config; save it as sandbox.toml, mode 0600
-  domo-tokend --config sandbox.toml --socket /tmp/sandbox/broker.sock";
+Endpoints:
+  /oauth/token  POST or GET with id and secret (HTTP Basic): a token
+  /v1/datasets  GET with a token for the scope data
+  /v1/users     GET with a token for the scope user
+
+Without --client, there is one client with all of Domo's scopes. Standard output
+has a config for domo-tokend, then a line for each token request.
+
+Example, in three terminals:
+  domo-sandbox --lifetime 60s       # save the config as sandbox.toml, mode 0600
+  domo-tokend --config sandbox.toml --socket /tmp/sandbox/broker.sock
+  domo-token --socket /tmp/sandbox/broker.sock data
+
+Exit codes:
+  0   Ended by SIGINT or SIGTERM
+  2   Usage error
+  71  The port or the CA file cannot be used";
 
 #[derive(Clone, Debug)]
 struct ClientFlag {
@@ -83,7 +95,7 @@ fn scopes(text: &str) -> Vec<String> {
 fn lifetime(text: &str) -> Result<Duration, String> {
     duration::parse(text)
         .filter(|lifetime| !lifetime.is_zero())
-        .ok_or_else(|| "expected seconds, or a number with s, m or h".to_owned())
+        .ok_or_else(|| "expected 90s, 5m, 1h, or a number of seconds".to_owned())
 }
 
 /// Runs until SIGINT or SIGTERM.
@@ -91,9 +103,9 @@ fn lifetime(text: &str) -> Result<Duration, String> {
 pub fn run(flags: &Flags) -> ExitCode {
     match serve(flags) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
+        Err(error) => {
             // If standard error is closed, the exit code remains.
-            let _ = writeln!(io::stderr(), "domo-sandbox: {problem}");
+            let _ = writeln!(io::stderr(), "domo-sandbox: {error}");
             ExitCode::from(OS_ERROR)
         }
     }
@@ -116,26 +128,27 @@ fn serve(flags: &Flags) -> Result<(), String> {
         let scopes: Vec<&str> = client.scopes.iter().map(String::as_str).collect();
         builder = builder.client(&client.id, &client.secret, &scopes);
     }
-    let sandbox = builder
-        .start()
-        .map_err(|error| format!("127.0.0.1:{}: {error}; choose another --port", flags.port))?;
+    let sandbox = builder.start().map_err(|error| {
+        let port = flags.port;
+        format!("cannot listen on 127.0.0.1:{port}: {error}; choose another port with --port")
+    })?;
     if let (Some(path), Some(pem)) = (&flags.ca_file, sandbox.ca_pem()) {
         let written = OpenOptions::new().write(true).create_new(true).open(path);
         let written = written.and_then(|mut file| file.write_all(pem.as_bytes()));
-        written.map_err(|error| format!("{}: {error}", path.display()))?;
+        written.map_err(|error| format!("cannot write the CA file {}: {error}", path.display()))?;
     }
     if let Some(status) = flags.fail {
         sandbox.always(Fault::status(status));
     }
     // Printed after the handlers are installed: a reader may send a signal immediately.
     let ready = || print(&introduction(&sandbox, clients, flags));
-    wait_for_signal(ready).map_err(|error| format!("no signal can be waited for: {error}"))
+    wait_for_signal(ready).map_err(|error| format!("cannot install signal handlers: {error}"))
 }
 
 fn introduction(sandbox: &Sandbox, clients: &[ClientFlag], flags: &Flags) -> String {
     use std::fmt::Write as _;
     let mut text = format!(
-        "# {} answers. A config for domo-tokend, mode 0600:\n",
+        "# Token endpoint: {}\n# Config for domo-tokend, mode 0600:\n",
         sandbox.token_url()
     );
     for (number, client) in clients.iter().enumerate() {

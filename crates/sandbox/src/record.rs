@@ -7,7 +7,7 @@ use std::time::Duration;
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recorded {
-    /// When it was received, from the sandbox's start.
+    /// The time from the sandbox's start to its receipt.
     pub at: Duration,
     /// The HTTP method.
     pub method: String,
@@ -21,9 +21,9 @@ pub struct Recorded {
     pub client_id: Option<String>,
     /// Whether the query had parameters.
     pub in_query: bool,
-    /// The status of the response, if one was begun.
+    /// The status of the response, if one was started.
     pub status: Option<u16>,
-    /// When the response was begun, from the sandbox's start.
+    /// The time from the sandbox's start to the start of the response.
     pub answered_at: Option<Duration>,
     /// The token issued.
     pub token: Option<String>,
@@ -46,7 +46,7 @@ impl fmt::Debug for Recorded {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ResourceCall {
-    /// When it was received, from the sandbox's start.
+    /// The time from the sandbox's start to its receipt.
     pub at: Duration,
     /// The path.
     pub path: String,
@@ -60,17 +60,17 @@ pub struct ResourceCall {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooFew {
     /// The expected number.
-    pub wanted: usize,
+    pub expected: usize,
     /// The number received.
-    pub came: usize,
+    pub received: usize,
 }
 
 impl fmt::Display for TooFew {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} token requests came in time, not {}",
-            self.came, self.wanted
+            "{} token requests within the timeout, expected {}",
+            self.received, self.expected
         )
     }
 }

@@ -56,13 +56,13 @@ impl Builder {
         self
     }
 
-    /// Sets the lifetime of tokens. [default: 3599 s, as Domo's]
+    /// Sets the lifetime of tokens [default: 3599 s, as at Domo].
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self
     }
 
-    /// Serves HTTPS, with a certificate of a CA made at start.
+    /// Serves HTTPS, with a certificate of a CA created at start.
     pub fn https(mut self, https: bool) -> Self {
         self.https = https.then(Identity::default);
         self
@@ -87,7 +87,7 @@ impl Builder {
         self
     }
 
-    /// Sets the port on 127.0.0.1; 0, the default, is any free one.
+    /// Sets the port on 127.0.0.1; 0 selects a free one [default: 0].
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;
         self
@@ -99,7 +99,7 @@ impl Builder {
         self
     }
 
-    /// Starts it.
+    /// Starts the sandbox.
     ///
     /// # Errors
     ///
@@ -270,7 +270,7 @@ impl Sandbox {
         self.commands
             .send(command(done))
             .map_err(io::Error::other)?;
-        // Callers are no tasks, so they may be blocked.
+        // Callers are not tasks, so they may block.
         is_done.blocking_recv().map_err(io::Error::other)?
     }
 }

@@ -62,7 +62,7 @@ async fn token_endpoint(
     let form = Limited::new(request.into_body(), MAX_FORM).collect().await;
     let form = form.map_err(io::Error::other)?.to_bytes();
     let posted = method == Method::POST;
-    // Domo seems to read a POST's form alone.
+    // Domo seems to read only the form of a POST request.
     let parameters = if posted { &form[..] } else { query.as_bytes() };
     let parameter = |name: &str| {
         let mut pairs = form_urlencoded::parse(parameters);
@@ -84,10 +84,10 @@ async fn token_endpoint(
     };
     let (number, fault, mut recovery) = state.record_request(recorded.clone());
     match fault.flow {
-        Flow::CutBeforeHead => return Err(io::Error::other("cut on order")),
+        Flow::CutBeforeHead => return Err(io::Error::other("closed by a fault")),
         Flow::HangBeforeHead => {
             recovery.wait().await;
-            return Err(io::Error::other("hung on order"));
+            return Err(io::Error::other("not answered, by a fault"));
         }
         Flow::HoldBeforeHead => recovery.wait().await,
         Flow::Whole | Flow::HangInBody | Flow::CutInBody => {}

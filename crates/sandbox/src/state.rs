@@ -92,7 +92,7 @@ impl State {
         self.recoveries.send_modify(|count| *count += 1);
     }
 
-    /// Records a token request. Returns its number, its fault, and the recovery that ends that.
+    /// Records a token request. Returns its number, its fault, and the recovery that ends the fault.
     pub(crate) fn record_request(&self, request: Recorded) -> (usize, Fault, Recovery) {
         let mut inner = self.lock();
         inner.requests.push(request);
@@ -127,17 +127,17 @@ impl State {
 
     pub(crate) fn wait_for_requests(
         &self,
-        wanted: usize,
+        expected: usize,
         timeout: Duration,
     ) -> Result<Vec<Recorded>, TooFew> {
         let inner = self.lock();
         let result = self
             .arrived
-            .wait_timeout_while(inner, timeout, |inner| inner.requests.len() < wanted);
+            .wait_timeout_while(inner, timeout, |inner| inner.requests.len() < expected);
         let (inner, end) = result.unwrap_or_else(PoisonError::into_inner);
         if end.timed_out() {
-            let came = inner.requests.len();
-            return Err(TooFew { wanted, came });
+            let received = inner.requests.len();
+            return Err(TooFew { expected, received });
         }
         Ok(inner.requests.clone())
     }

@@ -337,6 +337,9 @@ fn wait_for_requests_returns_when_they_arrive_or_fails_with_their_number() {
     });
     let outcome = sandbox.wait_for_requests(3, Duration::from_millis(1));
     let few = outcome.unwrap_err();
-    assert_eq!((few.wanted, few.came), (3, 2));
-    assert_eq!(few.to_string(), "2 token requests came in time, not 3");
+    assert_eq!((few.expected, few.received), (3, 2));
+    assert_eq!(
+        few.to_string(),
+        "2 token requests within the timeout, expected 3"
+    );
 }

@@ -321,7 +321,7 @@ fn the_program_serves_https_and_never_overwrites_a_ca_file() {
     let (code, stdout, stderr) = run(&flags);
     assert_eq!((code, &*stdout), (Some(71), ""));
     assert!(
-        stderr.starts_with(&format!("domo-sandbox: {file}: ")),
+        stderr.starts_with(&format!("domo-sandbox: cannot write the CA file {file}: ")),
         "{stderr}"
     );
     assert_eq!(fs::read_to_string(&file).unwrap(), ca_pem);
@@ -352,8 +352,8 @@ fn wrong_flags_end_with_2_and_a_taken_port_with_71() {
         ("--nonsense", "--nonsense"),
         ("--https", "--ca-file"),
         ("--ca-file=/nowhere/ca.pem", "--https"),
-        ("--lifetime=0", "expected seconds"),
-        ("--lifetime=1d", "expected seconds"),
+        ("--lifetime=0", "expected 90s"),
+        ("--lifetime=1d", "expected 90s"),
         ("--client=id:secret", "expected ID:SECRET"),
         ("--client=:secret:data", "expected ID:SECRET"),
         ("--client=id:secret:", "expected ID:SECRET"),
@@ -370,7 +370,9 @@ fn wrong_flags_end_with_2_and_a_taken_port_with_71() {
     let (code, _, stderr) = run(&["--port", &port]);
     assert_eq!(code, Some(71));
     assert!(
-        stderr.starts_with(&format!("domo-sandbox: 127.0.0.1:{port}: ")),
+        stderr.starts_with(&format!(
+            "domo-sandbox: cannot listen on 127.0.0.1:{port}: "
+        )),
         "{stderr}"
     );
 }

@@ -1,6 +1,6 @@
 //! Writes to standard output and returns every error. The standard library hides two: it opens `/dev/null` for a
-//! descriptor that is closed at the start, and ignores that a descriptor is only open for reading. A command that
-//! replaces the program can have the closed descriptors closed again.
+//! descriptor that is closed at the start, and it ignores a descriptor that is only open for reading. Before the
+//! program is replaced, the descriptors that were closed can be closed again.
 
 use std::ffi::OsStr;
 use std::io;
@@ -11,7 +11,7 @@ use terminal_size::{Width, terminal_size};
 ///
 /// # Errors
 ///
-/// The system's, and one if standard output was closed when the process started.
+/// The system's error, or an error if standard output was closed when the process started.
 pub fn write(text: &[u8]) -> io::Result<()> {
     platform::write(text)
 }
@@ -22,7 +22,7 @@ pub fn close_on_exec_what_was_closed() {
     platform::close_on_exec_what_was_closed();
 }
 
-/// Returns the columns for help: `$COLUMNS`, else those of the terminal, at most 100; 80 if neither is known.
+/// Returns the width of help in columns: `$COLUMNS`, else the terminal's width, else 80; at least 40, at most 100.
 #[must_use]
 pub fn help_columns() -> usize {
     let terminal = || terminal_size().map(|(Width(columns), _)| columns.into());
@@ -30,7 +30,7 @@ pub fn help_columns() -> usize {
 }
 
 fn columns(variable: Option<&OsStr>, terminal: impl FnOnce() -> Option<usize>) -> usize {
-    // Fewer columns have no room besides the names of options.
+    // With fewer columns, the texts beside the options would have no room.
     const LEAST: usize = 40;
     const MOST: usize = 100;
     const USUAL: usize = 80;

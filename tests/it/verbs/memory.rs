@@ -62,10 +62,7 @@ fn caller_below_exec_is_identified() {
     command.uid(USER_A).gid(USER_A).current_dir("/");
     let (code, stdout, stderr) = parts(&command.output().unwrap());
     assert_eq!(code, Some(0), "{stderr}");
-    assert!(
-        stdout.contains(&format!("seen as: uid {USER_A}")),
-        "{stdout}"
-    );
+    assert!(stdout.contains(&format!("peer: uid {USER_A}")), "{stdout}");
 }
 
 #[test]

@@ -196,7 +196,10 @@ fn watch_removes_its_file_when_stopped_and_keeps_foreign_files() {
     let nowhere = daemon.ask(&["watch", "--to", nowhere.to_str().unwrap(), "data"]);
     let (code, _, stderr) = parts(&nowhere);
     assert_eq!(code, Some(74));
-    assert!(stderr.contains("make its directory first"), "{stderr}");
+    assert!(
+        stderr.contains("create its directory with: mkdir -p "),
+        "{stderr}"
+    );
 }
 
 #[test]

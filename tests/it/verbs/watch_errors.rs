@@ -111,12 +111,15 @@ fn watch_keeps_the_last_token_on_a_full_disk_and_writes_the_newest_once_there_is
     disk.fill();
     let second = renew(&daemon);
     assert_ne!(first, second.clone() + "\n");
-    watching.wait_for("; keeping the last token, valid for ", 1);
+    watching.wait_for(
+        "; retrying, and keeping the last token, which is valid for ",
+        1,
+    );
     assert_eq!(fs::read_to_string(&file).unwrap(), first);
     assert_eq!(names(&disk.path()), ["fill", "token"], "no part of a file");
     disk.free();
     wait_for(&file, |text| text == Some(&(second.clone() + "\n")));
-    watching.wait_for("has the current token again", 1);
+    watching.wait_for("wrote the current token to ", 1);
     let stderr = watching.stop();
     assert_eq!(stderr.lines().count(), 2, "{stderr}");
     assert!(stderr.contains("No space left on device"), "{stderr}");
@@ -144,14 +147,14 @@ fn watch_survives_a_read_only_remount_and_does_not_prevent_it() {
     };
     let file = disk.path().join("token");
     disk.remount("remount,ro");
-    watching.wait_for("can't be written: ", 1);
-    watching.wait_for("can't be removed: ", 1);
+    watching.wait_for("cannot write the token file ", 1);
+    watching.wait_for("cannot remove the token file ", 1);
     assert_eq!(names(&disk.path()), ["token"]);
     disk.remount("remount,rw");
-    watching.wait_for("has the current token again", 1);
+    watching.wait_for("wrote the current token to ", 1);
     wait_for_token(&file);
     let stderr = watching.stop();
-    assert_eq!(stderr.matches("can't be").count(), 2, "{stderr}");
+    assert_eq!(stderr.matches("domo-token: cannot ").count(), 2, "{stderr}");
     assert!(stderr.contains("Read-only file system"), "{stderr}");
     assert_eq!(names(&disk.path()), [""; 0]);
 }
@@ -251,7 +254,7 @@ fn watch_writes_to_a_recreated_directory_and_leaves_no_token_in_the_moved_one() 
     });
     fs::rename(&away, &here).unwrap();
     wait_for_token(&file);
-    watching.wait_for("has the current token again", 1);
+    watching.wait_for("wrote the current token to ", 1);
     // Another directory takes its place.
     fs::rename(&here, &away).unwrap();
     fs::create_dir(&here).unwrap();

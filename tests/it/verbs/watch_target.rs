@@ -82,7 +82,7 @@ fn watch_rejects_a_path_that_is_not_a_regular_file_before_it_connects() {
         (
             "link",
             link,
-            "its target, which is replaced then, and removed at the end: --to DIR/real",
+            "its target (it is replaced, and removed at the end): --to DIR/real",
         ),
         ("to-empty", link, "its target: --to DIR/empty"),
         ("dangling", link, "its target: --to DIR/absent"),
@@ -105,11 +105,11 @@ fn watch_rejects_a_path_that_is_not_a_regular_file_before_it_connects() {
     ] {
         let to = folder.path().join(name).display().to_string();
         let hint = if instead.is_empty() {
-            "without --to it prints the token".to_owned()
+            "to print the token, omit --to".to_owned()
         } else {
-            format!("name {}", instead.replace("DIR", &path.to_string()))
+            format!("use {}", instead.replace("DIR", &path.to_string()))
         };
-        let message = format!("domo-token: {to} can't be written: it is {kind}; {hint}\n");
+        let message = format!("domo-token: cannot write {to}: it is {kind}; {hint}\n");
         assert_eq!(rejection(folder.path(), &to), message);
     }
     let below = folder.path().join("real/token").display().to_string();
@@ -123,17 +123,17 @@ fn watch_rejects_a_path_that_is_not_a_regular_file_before_it_connects() {
 fn watch_rejects_a_path_that_ends_with_a_slash() {
     let folder = folder_of_targets();
     for (name, advice) in [
-        ("absent/", "name a file: --to DIR/absent"),
-        ("empty/", "name a file: --to DIR/empty"),
+        ("absent/", "use a file: --to DIR/absent"),
+        ("empty/", "use a file: --to DIR/empty"),
         (
             "real//",
-            "name a file, which is replaced then, and removed at the end: --to DIR/real",
+            "use a file (it is replaced, and removed at the end): --to DIR/real",
         ),
-        ("fifo/", "without --to it prints the token"),
+        ("fifo/", "to print the token, omit --to"),
     ] {
         let to = folder.path().join(name).display().to_string();
         let advice = advice.replace("DIR", &folder.path().display().to_string());
-        let message = format!("{to} can't be written: it ends with a slash; {advice}");
+        let message = format!("cannot write {to}: the path ends with a slash; {advice}");
         assert_eq!(
             rejection(folder.path(), &to),
             format!("domo-token: {message}\n")
@@ -157,8 +157,8 @@ fn watch_advises_no_file_that_a_redirection_leads_to() {
         let stdout = fs::File::options().append(true).open(&log).unwrap();
         let (code, _, stderr) = parts(&command.stdout(stdout).output().unwrap());
         assert_eq!(code, Some(74), "{stderr}");
-        let message = "can't be written: it is a symbolic link; without --to it prints the token";
-        assert_eq!(stderr, format!("domo-token: {to} {message}\n"));
+        let cause = "it is a symbolic link; to print the token, omit --to";
+        assert_eq!(stderr, format!("domo-token: cannot write {to}: {cause}\n"));
     }
     assert_eq!(fs::read_to_string(&log).unwrap(), "kept");
 }
@@ -167,9 +167,9 @@ fn watch_advises_no_file_that_a_redirection_leads_to() {
 fn watch_advises_a_directory_only_where_it_is_missing() {
     let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     for (to, hint) in [
-        ("/proc/tok", "; without --to it prints the token\n"),
-        ("/dev/fd/77", "; without --to it prints the token\n"),
-        ("none/tok", "; make its directory first\n"),
+        ("/proc/tok", "; to print the token, omit --to\n"),
+        ("/dev/fd/77", "; to print the token, omit --to\n"),
+        ("none/tok", "; create its directory with: mkdir -p none\n"),
     ] {
         let mut command = daemon.helper(&["watch", "--to", to, "data"]);
         let (code, _, stderr) = parts(&command.current_dir(daemon.folder()).output().unwrap());
@@ -248,7 +248,7 @@ fn watch_keeps_a_foreign_file_at_its_path_and_writes_again_once_it_is_removed() 
             fs::remove_file(&file).unwrap();
         }
         wait_for_token(&file);
-        watching.wait_for("has the current token again", count);
+        watching.wait_for("wrote the current token to ", count);
     }
     // The next token replaces a regular file.
     fs::write(folder.path().join("other"), "another's").unwrap();
@@ -257,7 +257,7 @@ fn watch_keeps_a_foreign_file_at_its_path_and_writes_again_once_it_is_removed() 
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
     assert_eq!(left.len(), 2, "{left:?}");
     let stderr = watching.stop();
-    assert_eq!(stderr.matches("can't be written").count(), 4, "{stderr}");
+    assert_eq!(stderr.matches("cannot write").count(), 4, "{stderr}");
     assert!(!file.exists());
 }
 

@@ -21,7 +21,7 @@ pub(crate) const VARIABLE: &str = "DOMO_ACCESS_TOKEN";
 /// The default mode of a token file.
 const FILE_MODE: u32 = 0o600;
 
-/// What the program runs.
+/// A parsed command line.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Command {
     Get(Get),
@@ -39,7 +39,7 @@ pub(crate) enum Command {
     Version,
 }
 
-/// `domo-token get`, and the options that other verbs share with it.
+/// `domo-token get`, and the options that other commands share with it.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Get {
     pub(crate) socket: Option<PathBuf>,
@@ -68,7 +68,7 @@ pub(crate) struct Exec {
     pub(crate) command: Vec<OsString>,
 }
 
-/// Where a command finds its token.
+/// The place where a command receives its token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Destination {
     Env(String),
@@ -79,7 +79,7 @@ pub(crate) enum Destination {
 #[derive(Debug, PartialEq)]
 pub(crate) struct Watch {
     pub(crate) get: Get,
-    /// The file to keep the token in; else each goes to standard output.
+    /// The file to keep the token in; `None` for standard output.
     pub(crate) to: Option<PathBuf>,
     pub(crate) mode: u32,
 }
@@ -92,7 +92,7 @@ pub(crate) struct Status {
     pub(crate) json: bool,
     pub(crate) watch: bool,
     pub(crate) color: Color,
-    /// Each word a scope set; none: all.
+    /// The scope sets, one per word; all if there is none.
     pub(crate) scopes: Vec<String>,
 }
 
@@ -141,7 +141,7 @@ impl CommandLine {
         if verb != Verb::Exec && !self.command.is_empty() {
             let line = suggestions::exec_line(&self.options, &self.words, &self.command);
             return Err(format!(
-                "{} runs no command; did you mean: {line}",
+                "{} does not run commands; did you mean: {line}",
                 verb.usage().name
             ));
         }
@@ -166,14 +166,14 @@ impl CommandLine {
         self.options.iter().any(|(given, _)| *given == key)
     }
 
-    /// The value of an option: of several, the last counts.
+    /// Returns the value of an option; the last one if it is repeated.
     fn value(&self, key: Key) -> Option<&OsString> {
         let mut given = self.options.iter().rev();
         let found = given.find(|(given, _)| *given == key);
         found.and_then(|(_, value)| value.as_ref())
     }
 
-    /// The path that `--socket` names.
+    /// Returns the path of `--socket`.
     fn socket(&self) -> Result<Option<PathBuf>, String> {
         self.value(Key::Socket)
             .map(|value| socket(value))
@@ -191,21 +191,26 @@ impl CommandLine {
         let takes_it = |other: &&&crate::usage::VerbUsage| option.verbs.contains(&other.verb);
         let others: Vec<&str> = VERBS.iter().filter(takes_it).map(|v| v.name).collect();
         let hint = if option.key == Key::Json && options::TOKENS.contains(&verb) {
-            "did you mean --format json?".to_owned()
+            "did you mean: --format json".to_owned()
         } else {
             format!("it is an option of {}", others.join(", "))
         };
-        Err(format!("{} takes no {name}; {hint}", verb.usage().name))
+        Err(format!(
+            "{name} is not valid with {}; {hint}",
+            verb.usage().name
+        ))
     }
 
-    /// Whether there are no more words than that.
+    /// Returns an error if there are more words than `count`.
     fn at_most(&self, count: usize) -> Result<(), String> {
         match self.words.get(count) {
             None => Ok(()),
             Some(word) => {
                 let verb = self.verb.unwrap_or(Verb::Get).usage();
                 let usage = verb.usage.join(" ");
-                Err(format!("\"{word}\" is too much; usage: domo-token {usage}"))
+                Err(format!(
+                    "unexpected argument \"{word}\"; usage: domo-token {usage}"
+                ))
             }
         }
     }
@@ -217,13 +222,21 @@ impl CommandLine {
         };
         let verb = VERBS.iter().find(|verb| verb.name == topic);
         let names: Vec<&str> = VERBS.iter().map(|verb| verb.name).collect();
-        let wrong = || format!("no help on \"{topic}\", but on {}", names.join(", "));
+        let wrong = || {
+            format!(
+                "no help for \"{topic}\": unknown command; use one of {}",
+                names.join(", ")
+            )
+        };
         verb.map(|verb| Command::Help(verb.verb)).ok_or_else(wrong)
     }
 
     fn into_completions(self) -> Result<Command, String> {
         self.at_most(1)?;
-        let name = self.words.first().map(String::as_str).unwrap_or_default();
+        let Some(name) = self.words.first() else {
+            let usage = Verb::Completions.usage().usage.join(" ");
+            return Err(format!("missing shell; usage: domo-token {usage}"));
+        };
         shell(name.as_ref()).map(Command::Completions)
     }
 
@@ -234,10 +247,12 @@ impl CommandLine {
         if alone(Key::Metrics, &[Key::Quiet, Key::Json, Key::Watch])
             || (self.has(Key::Metrics) && !self.words.is_empty())
         {
-            return Err("--metrics prints them all, and goes with --socket alone".to_owned());
+            let message =
+                "--metrics prints all metrics; omit the scopes and -q, --json and --watch";
+            return Err(message.to_owned());
         }
         if alone(Key::Quiet, &[Key::Json, Key::Watch]) {
-            return Err("-q prints nothing: it goes with neither --json nor --watch".to_owned());
+            return Err("-q prints nothing; omit --json and --watch".to_owned());
         }
         let socket = self.socket()?;
         if self.has(Key::Metrics) {
@@ -256,14 +271,15 @@ impl CommandLine {
     fn into_get(self) -> Result<Command, String> {
         if !self.has(Key::Explain) {
             if self.has(Key::Json) {
-                let message = "--json goes with --explain; for a token as JSON use --format json";
+                let message = "--json requires --explain; for a token as JSON, use: --format json";
                 return Err(message.to_owned());
             }
             return self.get(Format::Token).map(Command::Get);
         }
         let needless = [Key::Format, Key::NoNewline, Key::MinTtl, Key::Renew];
         if needless.into_iter().any(|key| self.has(key)) {
-            let message = "--explain asks for no token: leave out --format, --no-newline, --min-ttl and --renew";
+            let message =
+                "--explain requests no token; omit --format, --no-newline, --min-ttl and --renew";
             return Err(message.to_owned());
         }
         let json = self.has(Key::Json);
@@ -273,11 +289,13 @@ impl CommandLine {
 
     fn into_exec(mut self) -> Result<Command, String> {
         if cfg!(windows) && self.has(Key::Fd) {
-            let message = "--fd: there are no descriptors to hand on under Windows; use --env";
+            let message = "--fd is not available on Windows; use --env";
             return Err(message.to_owned());
         }
         let destination = match (self.value(Key::Env), self.value(Key::Fd)) {
-            (Some(_), Some(_)) => return Err("exec takes one of --env and --fd".to_owned()),
+            (Some(_), Some(_)) => {
+                return Err("--env and --fd exclude each other; use one of them".to_owned());
+            }
             (Some(name), None) => variable(name)?,
             (None, Some(number)) => descriptor(number)?,
             (None, None) => Destination::Env(VARIABLE.to_owned()),
@@ -288,14 +306,14 @@ impl CommandLine {
         {
             let name = options::name(key);
             return Err(format!(
-                "a variable holds the bare token: {name} goes with --fd"
+                "{name} requires --fd: a variable holds the token alone"
             ));
         }
         let command = std::mem::take(&mut self.command);
         if command.is_empty() {
             return Err(match self.exec_with_dashes(None) {
-                Some(line) => format!("no \"--\" before the command; did you mean: {line}"),
-                None => format!("name a command after \"--\", {EXEC_USAGE}"),
+                Some(line) => format!("missing \"--\" before the command; did you mean: {line}"),
+                None => format!("missing command; put it after \"--\": {EXEC_USAGE}"),
             });
         }
         Ok(Command::Exec(Exec {
@@ -308,20 +326,23 @@ impl CommandLine {
     fn into_watch(self) -> Result<Command, String> {
         let to = self.value(Key::To).map(PathBuf::from);
         if to.as_ref().is_some_and(|path| path.as_os_str() == "-") {
-            return Err("--to takes a file; without it standard output is used".to_owned());
+            return Err(
+                "invalid value \"-\" for --to: not a file; to print the token, omit --to"
+                    .to_owned(),
+            );
         }
         if to.is_none() && self.has(Key::Mode) {
-            return Err("--mode is that of the file: it goes with --to".to_owned());
+            return Err("--mode requires --to: it is the mode of that file".to_owned());
         }
         if to.is_none() && self.has(Key::NoNewline) {
-            let message = "each token on standard output is a line: --no-newline goes with --to";
+            let message = "--no-newline requires --to: on standard output each token is a line";
             return Err(message.to_owned());
         }
         if cfg!(windows) && self.has(Key::Mode) {
-            return Err("--mode: files have no mode on Windows".to_owned());
+            return Err("--mode is not available on Windows; a file inherits the access list of its directory".to_owned());
         }
         let mode = self.value(Key::Mode).map_or(Ok(FILE_MODE), |m| mode(m))?;
-        // Lines are told apart by what stands in them.
+        // On standard output, each line has to identify its token.
         let format = if to.is_some() {
             Format::Token
         } else {
@@ -339,17 +360,17 @@ impl CommandLine {
         if self.words.is_empty() {
             let usage = match self.verb {
                 Some(Verb::Exec) => EXEC_USAGE,
-                Some(Verb::Watch) => "as in: domo-token watch data",
-                Some(_) | None => "as in: domo-token data",
+                Some(Verb::Watch) => "domo-token watch data",
+                Some(_) | None => "domo-token data",
             };
-            return Err(format!("name at least one scope, {usage}"));
+            return Err(format!("missing scope; name at least one: {usage}"));
         }
         let is_number = |word: &String| word.bytes().all(|byte| byte.is_ascii_digit());
         if let Some(number) = self.words.first().filter(|word| is_number(word))
             && self.has(Key::Renew)
         {
             return Err(format!(
-                "a generation follows an equals sign: --renew={number}"
+                "missing \"=\" before the generation; use: --renew={number}"
             ));
         }
         let client = match (self.value(Key::Client), &self.client) {

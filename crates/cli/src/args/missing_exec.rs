@@ -1,4 +1,4 @@
-//! Scopes that a command follows, without the `exec` that would run it.
+//! Detects a command after the scopes where `exec` is missing.
 
 use std::ffi::OsString;
 use std::fs;
@@ -9,18 +9,18 @@ use domo_token_protocol::scope::DOMO_SCOPE_NAMES;
 use super::{CommandLine, suggestions};
 use crate::options::Verb;
 
-/// A command line that may have been meant instead of a token for all words.
+/// An `exec` command line that may have been meant instead of a token for all words.
 #[derive(Debug, PartialEq)]
 pub(crate) struct ExecInstead {
     line: String,
-    /// The first word that is no scope of Domo's.
+    /// The first word that is not one of Domo's scopes.
     program: String,
-    /// Whether one of the words is hardly a scope.
+    /// Whether one of the words is unlikely to be a scope.
     is_likely: bool,
 }
 
 impl ExecInstead {
-    /// The advice if the words are likely a command. Looks for the program in `$PATH`.
+    /// Returns the advice if the words are probably a command. Looks for the program in `$PATH`.
     pub(crate) fn advice(&self) -> Option<String> {
         let is_command = self.is_likely || is_program(&self.program);
         is_command.then(|| format!("; or did you mean: {}", self.line))
@@ -28,8 +28,8 @@ impl ExecInstead {
 }
 
 impl CommandLine {
-    /// The error for a command behind the scopes where no verb is given: an argument that holds `/` or
-    /// `=` is not sent to the broker as a scope.
+    /// Returns the error for a command after the scopes where no verb is given: an argument that contains
+    /// `/` or `=` is not sent to the broker as a scope.
     pub(super) fn missing_exec(&self) -> Option<String> {
         if self.verb.is_some() {
             return None;
@@ -39,14 +39,14 @@ impl CommandLine {
         let line = self.exec_with_dashes(None)?;
         command.iter().any(is_argument).then(|| {
             format!(
-                "get runs no command (if all these words are scopes, put get before them); did \
+                "a command needs exec (if every word is a scope, put get before the first one); did \
                  you mean: {line}"
             )
         })
     }
 
-    /// The command line that may have been meant where no verb is given, for the case that the broker
-    /// has no such scope set.
+    /// Returns the command line that may have been meant where no verb is given, for the case that the
+    /// broker has no such scope set.
     pub(super) fn exec_instead(&self) -> Option<ExecInstead> {
         if self.verb.is_some() {
             return None;
@@ -59,14 +59,14 @@ impl CommandLine {
         })
     }
 
-    /// The command line of an exec without `--`, with it before the first word that is no scope of
-    /// Domo's; `next` follows the words.
+    /// Returns the command line of an exec without `--`, with `--` before the first word that is not one
+    /// of Domo's scopes; `next` follows the words.
     pub(super) fn exec_with_dashes(&self, next: Option<&str>) -> Option<String> {
         let first = self.first_of_command()?;
         let (scopes, command) = self.words.split_at_checked(first)?;
         let command = command.iter().map(String::as_str).chain(next);
         let mut command: Vec<OsString> = command.map(OsString::from).collect();
-        // Options behind the program are its own.
+        // Options after the program are its own.
         let mut options = Vec::new();
         for (option, words_before) in self.options.iter().zip(&self.words_before) {
             if *words_before > first {
@@ -78,8 +78,8 @@ impl CommandLine {
         Some(suggestions::exec_line(&options, scopes, &command))
     }
 
-    /// The index of the first word that is no scope of Domo's, after one scope of any name, where exec
-    /// or no verb is given.
+    /// Returns the index of the first word that is not one of Domo's scopes, after one scope of any name,
+    /// where exec or no verb is given.
     fn first_of_command(&self) -> Option<usize> {
         if !matches!(self.verb, None | Some(Verb::Exec)) {
             return None;
@@ -93,13 +93,13 @@ impl CommandLine {
     }
 }
 
-/// Whether a word looks like a file or a number rather than a scope.
+/// Returns whether a word looks like a file or a number rather than a scope.
 fn is_implausible(word: &str) -> bool {
     let is_number = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
     is_number || word.contains(['.', ':'])
 }
 
-/// Whether `$PATH` has a program of this name.
+/// Returns whether `$PATH` has a program of this name.
 fn is_program(name: &str) -> bool {
     let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
     let path = std::env::var_os("PATH").unwrap_or_default();

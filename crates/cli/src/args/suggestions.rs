@@ -1,4 +1,4 @@
-//! Which command was meant, where a word or a `--` stands that none of the commands takes.
+//! Suggests the command that may have been meant where a word or a `--` is not valid.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -9,57 +9,57 @@ use crate::options::{self, Key, Value, Verb};
 use crate::shell_quote;
 use crate::usage::VERBS;
 
-/// How a hint for a word goes on.
+/// What to run instead.
 enum Hint {
-    /// As it is.
     Text(&'static str),
-    /// With the scopes that were named, and then with this.
+    /// A text, then the scopes that were named, then another text.
     Scopes(&'static str, &'static str),
-    /// With the command of systemd that does this to the daemon: the program, then its arguments.
+    /// A text, then the command of systemd that does this to the daemon: the program and its arguments.
     Systemd(&'static str, &'static str, &'static str),
 }
 
-const STATUS: &str = "for the state of each scope set: domo-token status";
-const CONFIG: &str =
-    "clients and scope sets are set in the daemon's config; to validate it: domo-tokend check";
+const STATUS: &str = "for the state of each scope set, run: domo-token status";
+const CONFIG: &str = "clients and scope sets are defined in the daemon's config; to validate it, run: domo-tokend check";
 const START: Hint = if cfg!(windows) {
     Hint::Text("to run the daemon: domo-tokend")
 } else {
-    Hint::Systemd("to start the daemon", "systemctl", "start")
+    Hint::Systemd("to start the daemon, run", "systemctl", "start")
 };
 
-/// Words that are no scopes in the place of a command. Domo's scopes (see [`DOMO_SCOPE_NAMES`]) are none of
+/// Words that are not read as scopes in the place of a command. Domo's scopes (see [`DOMO_SCOPE_NAMES`]) are none of
 /// them; `get` takes them all.
 const RESERVED: &[(&[&str], Hint)] = &[
     (
         &["doctor"],
-        Hint::Text("not in this version yet; see domo-token status, and domo-tokend check"),
+        Hint::Text(
+            "it is not available in this version; run: domo-token status, or: domo-tokend check",
+        ),
     ),
     (
         &["check"],
-        Hint::Text("it is a command of the daemon: domo-tokend check"),
+        Hint::Text("it is a command of the daemon; run: domo-tokend check"),
     ),
     (
         &["init"],
-        Hint::Text("it is a command of the daemon: domo-tokend init"),
+        Hint::Text("it is a command of the daemon; run: domo-tokend init"),
     ),
     (
         &["login", "auth"],
         Hint::Text(
-            "there is no login, the daemon holds the credentials; to set them: domo-tokend init",
+            "there is no login, because the daemon holds the credentials; to set them, run: domo-tokend init",
         ),
     ),
     (
         &["logout"],
-        Hint::Text("there is no login, the daemon holds the credentials"),
+        Hint::Text("there is no login, because the daemon holds the credentials"),
     ),
     (
         &["renew", "refresh", "revoke", "rotate"],
-        Hint::Scopes("to replace a token: domo-token get --renew", ""),
+        Hint::Scopes("to renew a token, run: domo-token get --renew", ""),
     ),
     (
         &["token", "print", "fetch", "request"],
-        Hint::Scopes("to print a token: domo-token", ""),
+        Hint::Scopes("to print a token, run: domo-token", ""),
     ),
     (
         &["run"],
@@ -89,27 +89,28 @@ const RESERVED: &[(&[&str], Hint)] = &[
     (&["start", "daemon", "serve", "service"], START),
     (
         &["stop"],
-        Hint::Systemd("to stop the daemon", "systemctl", "stop"),
+        Hint::Systemd("to stop the daemon, run", "systemctl", "stop"),
     ),
     (
         &["restart"],
-        Hint::Systemd("to restart the daemon", "systemctl", "restart"),
+        Hint::Systemd("to restart the daemon, run", "systemctl", "restart"),
     ),
     (
         &["reload"],
         Hint::Systemd(
-            "the daemon reloads a changed config by itself; to request it",
+            "the daemon reloads a changed config automatically; to reload it now, run",
             "systemctl",
             "reload",
         ),
     ),
     (
         &["log", "logs"],
-        Hint::Systemd("for the daemon's log", "journalctl", "-u"),
+        Hint::Systemd("for the daemon's log, run", "journalctl", "-u"),
     ),
 ];
 
-/// What to write instead of a first word that is no command and no scope. `rest` follows it.
+/// Returns the error for a first word that is neither a command nor a scope. `rest` returns the words
+/// after it.
 pub(super) fn of_word(word: &str, rest: impl FnOnce() -> Vec<OsString>) -> Option<String> {
     if DOMO_SCOPE_NAMES.contains(&word) {
         return None;
@@ -124,7 +125,7 @@ pub(super) fn of_word(word: &str, rest: impl FnOnce() -> Vec<OsString>) -> Optio
                 format!("{aim}: {program} {arguments} domo-tokend")
             }
         };
-        return Some(format!("no command \"{word}\"; {hint}"));
+        return Some(format!("unknown command \"{word}\"; {hint}"));
     }
     let verb = VERBS.iter().map(|verb| verb.name);
     let same = verb
@@ -132,12 +133,12 @@ pub(super) fn of_word(word: &str, rest: impl FnOnce() -> Vec<OsString>) -> Optio
         .find(|verb| verb.eq_ignore_ascii_case(word));
     if let Some(verb) = same {
         return Some(format!(
-            "no command \"{word}\"; did you mean: domo-token {verb}"
+            "unknown command \"{word}\"; did you mean: domo-token {verb}"
         ));
     }
-    let slip = nearest(word, 1).filter(|verb| verb.get(..1) == word.get(..1))?;
+    let near = nearest(word, 1).filter(|verb| verb.get(..1) == word.get(..1))?;
     Some(format!(
-        "no command \"{word}\"; did you mean: domo-token {slip}"
+        "unknown command \"{word}\"; did you mean: domo-token {near}"
     ))
 }
 
@@ -153,7 +154,8 @@ enum Manager {
 }
 
 impl Manager {
-    /// A user other than root that has a config uses a broker of its own.
+    /// Returns the instance that runs the caller's broker: a user other than root that has a config uses
+    /// its own broker.
     fn of_broker() -> Self {
         let absolute = |name: &str| {
             let path = std::env::var_os(name).map(PathBuf::from);
@@ -170,7 +172,7 @@ impl Manager {
         }
     }
 
-    /// The command line of a program of systemd's, up to its arguments.
+    /// Returns the command line of one of systemd's programs, up to its arguments.
     fn runs(self, program: &str) -> String {
         match self {
             Self::Root => program.to_owned(),
@@ -191,7 +193,7 @@ fn is_root() -> bool {
     true
 }
 
-/// The scopes among these words. Others may be a command with a secret, which no message repeats.
+/// Returns the scopes among these words. Others may be a command with a secret, which no message repeats.
 fn scopes_of(words: &[OsString]) -> String {
     let words = words.iter().filter_map(|word| word.to_str());
     let words = words.flat_map(|word| word.split([' ', ',']));
@@ -205,22 +207,23 @@ fn scopes_of(words: &[OsString]) -> String {
     }
 }
 
-/// The verb that the first of these scopes may be a slip of.
+/// Returns the command of which the first of these scopes may be a misspelling.
 pub(crate) fn nearest_verb(scopes: &str) -> Option<&'static str> {
     let word = scopes.split([' ', ',']).next()?;
     nearest(word, if word.len() > 4 { 2 } else { 1 })
 }
 
-/// The verb that a word becomes by so many slips, if it is none of Domo's scopes.
-fn nearest(word: &str, slips: usize) -> Option<&'static str> {
+/// Returns the command within that edit distance of a word, unless the word is one of Domo's scopes.
+fn nearest(word: &str, max_distance: usize) -> Option<&'static str> {
     let near = VERBS.iter().map(|verb| verb.name);
     let near = near.min_by_key(|verb| strsim::osa_distance(verb, word))?;
-    let is_near = strsim::osa_distance(near, word) <= slips && !DOMO_SCOPE_NAMES.contains(&word);
+    let is_near =
+        strsim::osa_distance(near, word) <= max_distance && !DOMO_SCOPE_NAMES.contains(&word);
     is_near.then_some(near)
 }
 
-/// The command line that runs a command with a token of these scopes: its first word alone, as the
-/// others may hold a secret.
+/// Returns the command line that runs a command with a token for these scopes. Of the command it shows
+/// only the first word, because the others may contain a secret.
 pub(super) fn exec_line(
     given: &[(Key, Option<OsString>)],
     scopes: &[String],
@@ -229,7 +232,7 @@ pub(super) fn exec_line(
     let mut line = "domo-token exec".to_owned();
     for (key, value) in given {
         let known = options::option(*key).filter(|option| option.verbs.contains(&Verb::Exec));
-        // A form is that of --fd, which is not there.
+        // Formats require --fd.
         let known = known.filter(|_| !matches!(key, Key::Format | Key::NoNewline));
         let Some(option) = known else { continue };
         line.push(' ');
@@ -260,7 +263,7 @@ pub(super) fn exec_line(
     line
 }
 
-/// A word as a shell takes it; of a long one the start.
+/// Quotes a word for a shell; of a long word only the beginning.
 fn quoted(word: &OsStr) -> String {
     const SHOWN: usize = 60;
     let text = word.to_string_lossy();

@@ -164,29 +164,29 @@ fn wrong_arguments_are_named_in_the_error() {
         ("-o", "-o FORMAT"),
         ("--output json data", "--format"),
         ("--explain -n data", "--no-newline"),
-        ("exec -n data -- env", "--no-newline goes with --fd"),
-        ("watch -n data", "--no-newline goes with --to"),
+        ("exec -n data -- env", "--no-newline requires --fd"),
+        ("watch -n data", "--no-newline requires --to"),
         ("--min-ttl soon data", "90s"),
-        ("--timeout 11m data", "600 s"),
-        ("--timeout 0 data", "1 s"),
-        ("--timeout", "--timeout TIME"),
+        ("--timeout 11m data", "600s"),
+        ("--timeout 0 data", "1s"),
+        ("--timeout", "--timeout DURATION"),
         ("--client= data", "--client NAME"),
         ("--renew=x data", "--format json"),
         ("--explain --format json data", "--format"),
-        ("exec data", "as in"),
+        ("exec data", "exec data -- COMMAND"),
         ("exec -- env", "exec data -- COMMAND"),
         ("exec --fd 1 data -- env", "from 3"),
         ("exec --env 1X data -- env", "variable"),
-        ("exec --env A --fd 3 data -- env", "one of"),
+        ("exec --env A --fd 3 data -- env", "--env and --fd"),
         ("exec --format header data -- env", "--fd"),
         ("watch --mode 0600 data", "--to"),
         ("watch --to f --mode 0777 data", "0666"),
-        ("watch --to - data", "standard output"),
-        ("status -q --json", "neither"),
-        ("status --metrics data", "--socket"),
+        ("watch --to - data", "omit --to"),
+        ("status -q --json", "omit --json"),
+        ("status --metrics data", "omit the scopes"),
         ("completions", "bash"),
         ("completions csh", "bash"),
-        ("completions bash zsh", "usage"),
+        ("completions bash zsh", "unexpected argument \"zsh\"; usage"),
         ("help nosuch", "status"),
         ("version data", "usage"),
         ("check", "domo-tokend check"),
@@ -374,12 +374,12 @@ fn command_after_scopes_without_exec_is_an_error_with_the_line_that_runs_it() {
     for words in ["exec data ./report", "exec data curl"] {
         let error = read(words).unwrap_err();
         assert!(
-            error.starts_with("no \"--\" before the command; "),
+            error.starts_with("missing \"--\" before the command; "),
             "{error}"
         );
     }
     let near = read("data sales --frmat curl").unwrap_err();
-    assert!(near.ends_with("did you mean --format?"), "{near}");
+    assert!(near.ends_with("did you mean: --format"), "{near}");
     let unknown = read("data usr --verbose").unwrap_err();
     assert!(
         unknown.starts_with("unknown option --verbose; "),

@@ -1,4 +1,4 @@
-//! What helps on Unix, by what is found on the host. Nothing here runs before there is an error.
+//! Advice on Unix, based on the files of the host. Nothing here runs unless there is an error.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -22,11 +22,11 @@ const UNITS: [&str; 4] = [
     "/lib/systemd",
 ];
 
-/// What to do where `$DOMO_TOKEN_SOCKET` names no socket.
+/// The advice if `$DOMO_TOKEN_SOCKET` is not the path of a socket.
 const OTHER_THAN_VARIABLE: &str =
-    "name another with --socket, or use the default one after: unset DOMO_TOKEN_SOCKET";
+    "set another socket with --socket, or use the default one after: unset DOMO_TOKEN_SOCKET";
 
-/// What to do about an error, with the command to type last.
+/// Returns the advice for an error, with the command to type last.
 pub(crate) fn advice(error: &Error) -> Option<String> {
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let caller = Caller {
@@ -53,7 +53,7 @@ pub(crate) fn advice(error: &Error) -> Option<String> {
     }
 }
 
-/// What is at a path.
+/// The type of the file at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Nothing,
@@ -73,7 +73,7 @@ impl Kind {
     }
 }
 
-/// The owner of a path, if that is another user and this process cannot create files there.
+/// Returns the owner of a path, if that is another user and this process cannot create files there.
 fn foreign(path: &Path) -> Option<u32> {
     let owner = fs::metadata(path).ok()?.uid();
     let is_own = owner == rustix::process::getuid().as_raw();
@@ -81,7 +81,7 @@ fn foreign(path: &Path) -> Option<u32> {
     (!is_own && !can_create).then_some(owner)
 }
 
-/// The process, and where it finds out about its host.
+/// The calling process, and its access to the host.
 struct Caller<'a> {
     uid: u32,
     is_root: bool,
@@ -109,7 +109,8 @@ impl Caller<'_> {
         }
     }
 
-    /// The user's own broker. `or_host`: its config keeps the caller from the host's.
+    /// Returns the advice for the user's own broker. `or_host`: because of its config, the host's broker is
+    /// not used.
     fn own(&self, socket: &Path, or_host: bool) -> String {
         let runtime = socket.parent().and_then(Path::parent);
         let runtime = runtime.unwrap_or(Path::new("/"));
@@ -122,7 +123,7 @@ impl Caller<'_> {
         format!("{fact}{host}{command}")
     }
 
-    /// Why the user's own broker cannot run, if that is known, and the command that helps.
+    /// Returns why the user's own broker cannot run, if that is known, and the command that helps.
     fn start_own(&self, runtime: &Path) -> (String, String) {
         let shown = quoted(runtime);
         if let Some(owner) = (self.foreign)(runtime) {
@@ -152,12 +153,12 @@ impl Caller<'_> {
             return (fact, command);
         }
         let fact = format!("{shown} does not exist; ");
-        let command = "set XDG_RUNTIME_DIR to a directory of your own, for callers too: mkdir -p \
-                       -m 700 ~/.run; export XDG_RUNTIME_DIR=~/.run; domo-tokend &";
+        let command = "set XDG_RUNTIME_DIR to your own directory, for callers too: mkdir -p -m 700 \
+                       ~/.run; export XDG_RUNTIME_DIR=~/.run; domo-tokend &";
         (fact, command.to_owned())
     }
 
-    /// What helps if the socket that cannot be opened is in another user's runtime directory.
+    /// Returns the advice if the socket that cannot be opened is in another user's runtime directory.
     fn closed(&self, cause: &str) -> Option<String> {
         let socket = self.own_socket();
         let owner = (self.foreign)(socket.parent()?.parent()?)?;
@@ -166,7 +167,7 @@ impl Caller<'_> {
         is_socket.then(|| format!("{fact}{command}"))
     }
 
-    /// The runtime directory is another user's, as after `su` without `-`.
+    /// Returns fact and advice if the runtime directory belongs to another user, as after `su` without `-`.
     fn leave_foreign(&self, owner: u32) -> (String, String) {
         let fact = format!("$XDG_RUNTIME_DIR belongs to user {owner}; ");
         let usual = self.usual_runtime();
@@ -178,7 +179,7 @@ impl Caller<'_> {
         (fact, command)
     }
 
-    /// The host's broker. `or_own`: the user may have an own one as well.
+    /// Returns the advice for the host's broker. `or_own`: the user may also set up an own one.
     fn host(&self, or_own: bool) -> String {
         let sudo = self.sudo();
         let has_systemd = self.exists(Path::new(SYSTEMD));
@@ -194,19 +195,20 @@ impl Caller<'_> {
         }
         let directory = Path::new(HOST_SOCKET).parent();
         if !has_systemd && directory.is_some_and(|directory| self.exists(directory)) {
-            return "start the broker that serves this directory, perhaps in another container; \
-                    or one here with: domo-tokend &"
+            return "start the broker of this directory, which may be in another container, or start \
+                    one here with: domo-tokend &"
                 .to_owned();
         }
-        let own = if or_own && !self.is_root {
-            "a broker of your own is set up by domo-tokend init, and the host's is "
-        } else {
-            ""
-        };
-        format!("{own}not set up yet; run: {sudo}domo-tokend init")
+        if or_own && !self.is_root {
+            return format!(
+                "the host's broker is not set up yet; set up your own with domo-tokend init, or the \
+                 host's with: {sudo}domo-tokend init"
+            );
+        }
+        format!("it is not set up yet; run: {sudo}domo-tokend init")
     }
 
-    /// A socket that is neither the user's own nor the host's.
+    /// Returns the advice for a socket that is neither the user's own nor the host's.
     fn named(&self, socket: &Path, origin: SocketOrigin) -> String {
         match (self.kind)(socket) {
             Kind::Directory => {
@@ -217,12 +219,12 @@ impl Caller<'_> {
                         "with: --socket "
                     }
                 };
-                return format!("that is a directory; name the socket in it {option}{socket}");
+                return format!("it is a directory; set the socket in it {option}{socket}");
             }
             Kind::Other if origin == SocketOrigin::Variable => {
-                return format!("that is not a socket; {OTHER_THAN_VARIABLE}");
+                return format!("it is not a socket; {OTHER_THAN_VARIABLE}");
             }
-            Kind::Other => return format!("that is not a socket; {}", self.other_socket(socket)),
+            Kind::Other => return format!("it is not a socket; {}", self.other_socket(socket)),
             Kind::Nothing | Kind::Socket => {}
         }
         let own = self.own_socket();
@@ -234,9 +236,9 @@ impl Caller<'_> {
         let is_url = origin == SocketOrigin::Variable
             && !(self.variable)("DOMO_TOKEN_SOCKET").is_some_and(is_plain);
         let note = if is_url {
-            "its URL stands for a path; "
+            "$DOMO_TOKEN_SOCKET is the URL of that path; "
         } else if socket.is_relative() {
-            "a relative path starts at the working directory; "
+            "the path is relative to the working directory; "
         } else {
             ""
         };
@@ -256,39 +258,38 @@ impl Caller<'_> {
         }
     }
 
-    /// What to do about a path at which no socket can be.
+    /// Returns the advice for a path that is not a socket.
     fn other_socket(&self, path: &Path) -> String {
         let is_variables = (self.variable)("DOMO_TOKEN_SOCKET").is_some_and(|value| value == path);
         if is_variables {
-            format!("$DOMO_TOKEN_SOCKET names it; {OTHER_THAN_VARIABLE}")
+            format!("$DOMO_TOKEN_SOCKET is that path; {OTHER_THAN_VARIABLE}")
         } else {
-            "name another, or leave out --socket to use the default one".to_owned()
+            "set another with --socket, or omit --socket to use the default one".to_owned()
         }
     }
 
-    /// Where to look when a socket is there and the broker behind it sends nothing.
+    /// Returns the command that inspects a broker that sends nothing.
     fn status(&self, socket: &Path) -> Option<String> {
         if socket == Path::new(HOST_SOCKET) {
-            return Some("see: systemctl status domo-tokend".to_owned());
+            return Some("run: systemctl status domo-tokend".to_owned());
         }
         let runtime = socket.parent()?.parent()?;
         let is_own = socket == self.own_socket() && self.has_user_manager(runtime);
         is_own.then(|| {
             let environment = self.runtime_variable(runtime);
-            format!("see: {environment}systemctl --user status domo-tokend")
+            format!("run: {environment}systemctl --user status domo-tokend")
         })
     }
 
-    /// How to get into a group.
+    /// Returns the advice to join a group.
     fn join(&self, group: &str) -> String {
         let user = self.user();
         if self.is_member(&user, group) {
             return format!(
-                "you are a member, but were not when this session began; log in again, or run: \
-                 newgrp {group}"
+                "you have joined it since this session began; log in again, or run: newgrp {group}"
             );
         }
-        // Elsewhere `adduser` is another name of `useradd`.
+        // On other systems, `adduser` is another name of `useradd`.
         let command = if self.exists(Path::new("/etc/debian_version")) {
             format!("adduser {user} {group}")
         } else {
@@ -297,19 +298,19 @@ impl Caller<'_> {
         format!("join it, and log in again: sudo {command}")
     }
 
-    /// The socket of the user's own broker.
+    /// Returns the socket of the user's own broker.
     fn own_socket(&self) -> PathBuf {
         let runtime = (self.variable)("XDG_RUNTIME_DIR").filter(|path| path.is_absolute());
         let runtime = runtime.unwrap_or_else(|| self.usual_runtime());
         runtime.join("domo-token/broker.sock")
     }
 
-    /// What systemd creates for the user.
+    /// Returns the runtime directory that systemd creates for the user.
     fn usual_runtime(&self) -> PathBuf {
         Path::new("/run/user").join(self.uid.to_string())
     }
 
-    /// What daemon and `systemctl --user` need in front of them where the variable is not set.
+    /// Returns the assignment that daemon and `systemctl --user` need if the variable has another value.
     fn runtime_variable(&self, runtime: &Path) -> String {
         if (self.variable)("XDG_RUNTIME_DIR").is_some_and(|set| set == runtime) {
             return String::new();
@@ -317,7 +318,7 @@ impl Caller<'_> {
         format!("XDG_RUNTIME_DIR={} ", quoted(runtime))
     }
 
-    /// Whether the user's instance of systemd runs.
+    /// Returns whether the user's instance of systemd runs.
     fn has_user_manager(&self, runtime: &Path) -> bool {
         self.exists(&runtime.join("systemd/private"))
     }
@@ -336,7 +337,7 @@ impl Caller<'_> {
         if self.is_root { "" } else { "sudo " }
     }
 
-    /// The user's name, or what a shell replaces by it.
+    /// Returns the user's name, or a command substitution for it.
     fn user(&self) -> String {
         let users = (self.read)("/etc/passwd");
         let name = users.lines().find_map(|line| {
@@ -347,7 +348,7 @@ impl Caller<'_> {
         name.unwrap_or("$(id -un)").to_owned()
     }
 
-    /// Whether a group of this machine's own lists the user.
+    /// Returns whether a local group lists the user.
     fn is_member(&self, user: &str, group: &str) -> bool {
         (self.read)("/etc/group").lines().any(|line| {
             let mut fields = line.split(':');

@@ -1,10 +1,10 @@
-//! What helps on Windows.
+//! Advice on Windows.
 
 use std::path::PathBuf;
 
 use domo_token_client::{Error, ErrorKind};
 
-/// What to do about an error, with the command to type last.
+/// Returns the advice for an error, with the command to type last.
 pub(crate) fn advice(error: &Error) -> Option<String> {
     if error.kind() != ErrorKind::NotRunning {
         return None;
@@ -15,7 +15,7 @@ pub(crate) fn advice(error: &Error) -> Option<String> {
     let advice = if is_set_up {
         "start it with: domo-tokend"
     } else {
-        "not set up yet; run: domo-tokend init"
+        "it is not set up yet; run: domo-tokend init"
     };
     Some(advice.to_owned())
 }

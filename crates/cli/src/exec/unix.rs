@@ -8,15 +8,16 @@ use std::process::Command;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 
-/// What to check if there is no such command.
-pub(super) const NOT_FOUND_HINT: &str = "is it installed, in $PATH, and its interpreter too?";
+/// The advice if the command does not exist.
+pub(super) const NOT_FOUND_HINT: &str =
+    "check that it and its interpreter are installed and in $PATH";
 
 /// Replaces this process by the command. Returns only if that fails.
 pub(super) fn replace_process(command: &mut Command) -> io::Error {
     command.exec()
 }
 
-/// Puts `text` behind the descriptor of that number, in memory that nobody can change.
+/// Opens a descriptor of that number on a sealed memfd with `text`.
 pub(super) fn provide_descriptor(text: &[u8], number: i32) -> io::Result<Option<OwnedFd>> {
     let memory = memfd_create(
         c"domo-token",
@@ -40,7 +41,7 @@ pub(super) fn provide_descriptor(text: &[u8], number: i32) -> io::Result<Option<
         fcntl_dupfd_cloexec(memory.as_fd(), number)?
     };
     if placed.as_raw_fd() != number {
-        return Err(io::Error::other("it is open already; choose another"));
+        return Err(io::Error::other("it is already open; use another number"));
     }
     fcntl_setfd(&placed, FdFlags::empty())?;
     Ok(Some(placed))

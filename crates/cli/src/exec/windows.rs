@@ -1,4 +1,4 @@
-//! As a child: Windows can't put one program in another's place, and has no descriptors to hand on.
+//! Runs the command as a child process: Windows cannot replace a process, nor inherit a descriptor by its number.
 
 use std::io;
 use std::os::windows::io::OwnedHandle;
@@ -6,10 +6,10 @@ use std::process::{Command, exit};
 
 use crate::exit_code::SOFTWARE;
 
-/// What to check if there is no such command.
-pub(super) const NOT_FOUND_HINT: &str = "is it installed, and in %PATH%?";
+/// The advice if the command does not exist.
+pub(super) const NOT_FOUND_HINT: &str = "check that it is installed and in %PATH%";
 
-/// Ends as the command does; returns only if it can't be run.
+/// Runs the command and exits with its exit code. Returns only if it cannot be run.
 pub(super) fn replace_process(command: &mut Command) -> io::Error {
     match command.status() {
         Ok(status) => exit(status.code().unwrap_or_else(|| SOFTWARE.into())),
@@ -17,7 +17,7 @@ pub(super) fn replace_process(command: &mut Command) -> io::Error {
     }
 }
 
-/// Arguments that ask for it are refused.
+/// Returns an error; the arguments that request it have been rejected.
 pub(super) fn provide_descriptor(_: &[u8], _: i32) -> io::Result<OwnedHandle> {
     Err(io::ErrorKind::Unsupported.into())
 }

@@ -1,4 +1,4 @@
-//! The state for machines, in one line. Fields are only ever added.
+//! The state as one line of JSON. New versions only add fields.
 
 use std::time::SystemTime;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::State;
 use crate::output::epoch;
 
-/// `now` and `wall` are the same moment.
+/// Formats the state; `now` and `wall` are the same moment.
 pub(super) fn of(state: &State, now: BootTime, wall: SystemTime) -> String {
     let status = &state.status;
     let at = |instant: Option<BrokerInstant>| {

@@ -1,4 +1,4 @@
-//! A terminal on which a text is shown again in its own place.
+//! Updates a text in place on a terminal.
 
 use std::fmt::Write;
 
@@ -7,24 +7,25 @@ use terminal_size::{Height, Width, terminal_size};
 use crate::error::CliError;
 use crate::stdout;
 
-/// Where nobody says how large a terminal is.
+/// The size of a terminal that does not report its own.
 const USUAL: (Width, Height) = (Width(80), Height(24));
 
-/// Knows how much it has shown.
+/// The number of lines shown.
 #[derive(Default)]
 pub(super) struct Screen {
     lines: usize,
 }
 
 impl Screen {
-    /// Shows a text in place of the last one.
+    /// Replaces the previous text.
     pub(super) fn show(&mut self, text: &str) -> Result<(), CliError> {
         let (Width(columns), Height(rows)) = terminal_size().unwrap_or(USUAL);
         let frame = self.frame(text, columns.into(), rows.into());
         stdout::print_or_exit(frame.as_bytes())
     }
 
-    /// The bytes that put it there. What is too large is cut: a line that wraps would be two.
+    /// Returns the bytes that replace the previous text. Too long lines and texts are cut: a wrapped line
+    /// would count as two.
     // Writing to a string can't fail.
     fn frame(&mut self, text: &str, columns: usize, rows: usize) -> String {
         let mut frame = String::new();
@@ -38,7 +39,7 @@ impl Screen {
             let _ = writeln!(frame, "{}\x1b[K", cut(line, columns));
         }
         if all > shown {
-            let _ = writeln!(frame, "… and {} lines more\x1b[K", all - shown);
+            let _ = writeln!(frame, "… {} more lines\x1b[K", all - shown);
         }
         frame.push_str("\x1b[J");
         self.lines = shown + usize::from(all > shown);
@@ -46,7 +47,7 @@ impl Screen {
     }
 }
 
-/// As much of a line as has room; colours take none.
+/// Cuts a line at that width; colours have no width.
 fn cut(line: &str, columns: usize) -> String {
     let mut kept = String::new();
     let mut width = 0;
@@ -83,7 +84,7 @@ mod tests {
     fn text_larger_than_the_screen_is_cut_with_a_note() {
         let mut screen = Screen::default();
         let frame = screen.frame("1\n2\n3\n4\n5\n", 80, 4);
-        assert_eq!(frame, "1\x1b[K\n2\x1b[K\n… and 3 lines more\x1b[K\n\x1b[J");
+        assert_eq!(frame, "1\x1b[K\n2\x1b[K\n… 3 more lines\x1b[K\n\x1b[J");
         assert_eq!(screen.lines, 3);
         assert_eq!(cut("abc", 3), "abc");
         assert_eq!(cut("abcd", 3), "abc\x1b[0m");

@@ -26,7 +26,7 @@ const RED: &str = "31";
 const GREEN: &str = "32";
 const YELLOW: &str = "33";
 
-/// A broker.
+/// The broker's part of the table.
 pub(super) struct Broker<'a> {
     pub(super) socket: &'a Path,
     pub(super) status: &'a BrokerStatus,
@@ -43,7 +43,7 @@ pub(super) fn of(
 ) -> String {
     let mut text = broker(daemon, now, style);
     if sets.is_empty() {
-        text.push_str("no scope set that you may see\n");
+        text.push_str("no scope set is visible to you\n");
         return text;
     }
     let rows: Vec<[String; COLUMNS]> = sets.iter().map(|set| cells(set, now)).collect();
@@ -90,8 +90,8 @@ fn broker(daemon: &Broker, now: BootTime, style: TableStyle) -> String {
     let loaded = since(broker.config_loaded);
     let _ = writeln!(text, "config: {}, loaded {loaded} ago", plain(config));
     if let Some(error) = &broker.config_error {
-        let words = format!("config error: {}", plain(error));
-        let _ = writeln!(text, "{}", painted(&words, style.colour.then_some(RED)));
+        let error = format!("config error: {}", plain(error));
+        let _ = writeln!(text, "{}", painted(&error, style.colour.then_some(RED)));
     }
     if daemon.needs_a_client {
         let warning =
@@ -108,7 +108,7 @@ fn line(
 ) -> String {
     let mut text = String::new();
     for (at, (cell, width)) in cells.iter().zip(widths).enumerate() {
-        // Padded before it is painted: what paints has no width.
+        // Padded before it is coloured: escape sequences have no width.
         let padded = if at + 1 == COLUMNS {
             cell.clone()
         } else {
@@ -129,7 +129,7 @@ fn cells(set: &ScopeStatus, now: BootTime) -> [String; COLUMNS] {
         let verb = if set.state == ScopeState::Fresh {
             "renews"
         } else {
-            "tries again"
+            "retries"
         };
         format!("{verb} in {}", ahead(at))
     });
@@ -144,12 +144,12 @@ fn cells(set: &ScopeStatus, now: BootTime) -> [String; COLUMNS] {
     ]
 }
 
-/// Whether its client is: only then its id is known.
+/// Returns whether its client is loaded: only then its id is known.
 fn is_loaded(set: &ScopeStatus) -> bool {
     !set.client_id.is_empty()
 }
 
-/// Whether it has a token that can be used.
+/// Returns whether it has a token that has not expired.
 pub(super) fn has_valid_token(set: &ScopeStatus, now: BootTime) -> bool {
     set.expires.is_some_and(|expires| expires.boot_time() > now)
 }
@@ -158,9 +158,9 @@ fn state(set: &ScopeStatus, now: BootTime) -> &'static str {
     match set.state {
         ScopeState::Idle if !is_loaded(set) => "loading",
         ScopeState::Waiting | ScopeState::Rejected if !is_loaded(set) => "not loaded",
-        ScopeState::Idle => "waiting its turn",
+        ScopeState::Idle => "queued",
         ScopeState::Fetching if has_valid_token(set, now) => "renewing",
-        ScopeState::Fetching => "asking Domo",
+        ScopeState::Fetching => "requesting",
         ScopeState::Fresh => "fresh",
         ScopeState::Waiting => "failing",
         // By Domo, or by the proxy.
@@ -168,7 +168,7 @@ fn state(set: &ScopeStatus, now: BootTime) -> &'static str {
     }
 }
 
-/// Red where callers get no token, yellow where they soon won't.
+/// Returns red if callers get no token, yellow if they will soon get none.
 fn colour(set: &ScopeStatus, now: BootTime) -> &'static str {
     match set.state {
         ScopeState::Fresh => GREEN,
@@ -179,7 +179,7 @@ fn colour(set: &ScopeStatus, now: BootTime) -> &'static str {
     }
 }
 
-/// What else there is to say.
+/// Returns notes on errors and rejections.
 fn notes(set: &ScopeStatus, now: BootTime) -> Vec<String> {
     let mut notes = Vec::new();
     if let Some(error) = &set.credentials_error {
@@ -211,14 +211,14 @@ fn times(count: u64, what: &str) -> String {
     format!("{count} {what}{plural}")
 }
 
-fn painted(words: &str, colour: Option<&str>) -> String {
+fn painted(text: &str, colour: Option<&str>) -> String {
     match colour {
-        Some(colour) => format!("\x1b[{colour}m{words}\x1b[0m"),
-        None => words.to_owned(),
+        Some(colour) => format!("\x1b[{colour}m{text}\x1b[0m"),
+        None => text.to_owned(),
     }
 }
 
-/// What others wrote moves no cursor.
+/// Replaces control characters, so that a foreign text moves no cursor.
 fn plain(text: &str) -> String {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().map(plain).collect()
@@ -308,12 +308,12 @@ mod tests {
              \n\
              CLIENT  SCOPES     STATE     OBTAINED    EXPIRES    NEXT\n\
              acme    data       fresh     12 min ago  in 48 min  renews in 41 min\n\
-             acme    data user  failing   12 min ago  in 5 min   tries again in 41 min  \
+             acme    data user  failing   12 min ago  in 5 min   retries in 41 min  \
              3 failed attempts, 2 min ago: Domo answered 503 [2J  \
              Domo rejected 1 token in use, reported by uid 1004\n\
-             acme    audit      rejected  -           no token   tries again in 41 min\n"
+             acme    audit      rejected  -           no token   retries in 41 min\n"
         );
-        assert!(shown(&[], false, false).ends_with("no scope set that you may see\n"));
+        assert!(shown(&[], false, false).ends_with("no scope set is visible to you\n"));
     }
 
     #[test]
@@ -334,14 +334,14 @@ mod tests {
     #[test]
     fn terminal_shows_details_below_each_row_and_colours_states() {
         let text = shown(&[failing()], true, true);
-        let words = "tries again in 41 min\n    3 failed attempts, 2 min ago: Domo answered 503";
+        let words = "retries in 41 min\n    3 failed attempts, 2 min ago: Domo answered 503";
         assert!(text.contains(words), "{text}");
         assert!(text.contains("\x1b[31mconfig error: line 3: no\x1b[0m"));
         for (state, expires, expected) in [
             (WireState::Fresh, Some(at(1)), "\x1b[32mfresh"),
             (WireState::Fetching, Some(at(1)), "\x1b[32mrenewing"),
-            (WireState::Fetching, None, "\x1b[33masking Domo"),
-            (WireState::Idle, None, "\x1b[33mwaiting its turn"),
+            (WireState::Fetching, None, "\x1b[33mrequesting"),
+            (WireState::Idle, None, "\x1b[33mqueued"),
             (WireState::Waiting, Some(at(1)), "\x1b[33mfailing"),
             (WireState::Waiting, Some(at(0)), "\x1b[31mfailing"),
             (WireState::Denied, Some(at(1)), "\x1b[33mrejected"),

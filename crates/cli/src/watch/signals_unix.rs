@@ -11,7 +11,12 @@ use crate::signals;
 pub(super) use crate::signals::end_by;
 
 pub(super) fn forward_signals(sender: Sender<Event>) -> Result<(), CliError> {
-    let failed = |error| CliError::new(TEMPORARY, format!("signals can't be caught: {error}"));
+    let failed = |error| {
+        CliError::new(
+            TEMPORARY,
+            format!("cannot install signal handlers: {error}"),
+        )
+    };
     let mut signals = Signals::new(signals::ending_with_file()).map_err(failed)?;
     signals::disable_immediate_exit();
     in_the_background(move || {

@@ -14,7 +14,12 @@ use crate::stderr;
 const ENDED_BY_CONSOLE: u32 = 0xC000_013A;
 
 pub(super) fn forward_signals(sender: Sender<Event>) -> Result<(), CliError> {
-    let failed = |error| CliError::new(SOFTWARE, format!("ctrl-c can't be caught: {error}"));
+    let failed = |error| {
+        CliError::new(
+            SOFTWARE,
+            format!("cannot install a ctrl-c handler: {error}"),
+        )
+    };
     let runtime = Builder::new_current_thread().build().map_err(failed)?;
     let listened = (|| Ok((ctrl_c()?, ctrl_break()?, ctrl_close()?)))();
     let (mut c, mut pause, mut close) = listened.map_err(failed)?;

@@ -19,8 +19,8 @@ use domo_token_protocol::duration::show;
 
 use crate::args::Watch;
 use crate::error::CliError;
-use crate::output;
 use crate::stderr::report;
+use crate::{output, shell_quote};
 
 #[cfg(unix)]
 use atomic_write_unix as atomic_write;
@@ -34,13 +34,12 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// What a path leads to, symbolic links not followed.
+/// The type of the file at a path, without following symbolic links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Regular,
     Directory,
     Symlink,
-    /// With its name.
     Other(&'static str),
 }
 
@@ -59,13 +58,13 @@ impl Kind {
     }
 }
 
-/// What is at the path now.
+/// The file at the path now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
-    /// The file that was put there.
+    /// The file of this process.
     Placed,
     Other,
-    /// Nothing, or it can't be looked up.
+    /// Nothing, or the path cannot be looked up.
     Nothing,
 }
 
@@ -102,8 +101,8 @@ impl<'a> TokenFile<'a> {
         })
     }
 
-    /// Writes the newest token unless it is there, and removes a token with no more than `least` of its
-    /// life left. Reports an error once and tries again later, except for the first write.
+    /// Writes the newest token unless it is in place, and removes a token that is valid for `least` or less.
+    /// Reports an error once and retries later, except for the first write.
     pub(super) fn update(
         &mut self,
         newest: Option<&Token>,
@@ -125,10 +124,10 @@ impl<'a> TokenFile<'a> {
         Ok(())
     }
 
-    /// The time until [`Self::update`] has something to do that no new token causes.
+    /// Returns the time until [`Self::update`] has to write or remove the file without a new token.
     pub(super) fn wait(&self, newest: Option<&Token>, least: Duration) -> Option<Duration> {
         let now = boot_now();
-        // Without a valid token there is nothing to write.
+        // Without a valid token, there is nothing to write.
         let write = newest.and_then(|_| self.writing.wait(now));
         let removal = self.removal.wait(now).or_else(|| self.left(least));
         [write, removal].into_iter().flatten().min()
@@ -139,9 +138,10 @@ impl<'a> TokenFile<'a> {
         if let Some((file, _)) = self.placed.take()
             && let Err(error) = file.remove()
         {
+            let path = self.path.display();
+            let quoted = shell_quote::quoted(&path.to_string());
             report(&format!(
-                "the token file can't be removed: {}: {error}; remove it",
-                self.path.display()
+                "cannot remove the token file {path}: {error}; remove it with: rm {quoted}"
             ));
         }
     }
@@ -162,7 +162,7 @@ impl<'a> TokenFile<'a> {
         }
     }
 
-    /// How long the token in the file can be used.
+    /// Returns for how long the token in the file can be used.
     fn left(&self, least: Duration) -> Option<Duration> {
         let (_, token) = self.placed.as_ref()?;
         Some(token.expires_in().saturating_sub(least))
@@ -185,22 +185,22 @@ impl<'a> TokenFile<'a> {
             Err(error) if self.written.is_none() => Err(path_errors::failed(&self.path, &error)),
             Err(error) => {
                 if self.writing.failed(now) {
-                    self.report("written", &error, &self.kept());
+                    self.report("write", &error, &self.kept());
                 }
                 Ok(())
             }
         }
     }
 
-    /// What stays in the file while it can't be written.
+    /// Returns what the file contains while it cannot be written.
     fn kept(&self) -> String {
         let is_there = |(file, _): &&(PlacedFile, Token)| file.find(&self.path) == Found::Placed;
         match self.placed.as_ref().filter(is_there) {
             Some((_, token)) => {
                 let left = show(token.expires_in());
-                format!("keeping the last token, valid for {left} more, retrying")
+                format!("retrying, and keeping the last token, which is valid for {left}")
             }
-            None => "it has no token, retrying".to_owned(),
+            None => "retrying; it has no token".to_owned(),
         }
     }
 
@@ -213,23 +213,23 @@ impl<'a> TokenFile<'a> {
                 self.placed = None;
                 if self.removal.succeeded() {
                     report(&format!(
-                        "the expired token file was removed: {}",
+                        "removed the expired token file {}",
                         self.path.display()
                     ));
                 }
             }
             Err(error) => {
                 if self.removal.failed(now) {
-                    self.report("removed", &error, "it has an expired token, retrying");
+                    self.report("remove", &error, "retrying; its token has expired");
                 }
             }
         }
     }
 
-    fn report(&self, what: &str, error: &io::Error, then: &str) {
+    fn report(&self, action: &str, error: &io::Error, then: &str) {
         let path = self.path.display();
         report(&format!(
-            "the token file can't be {what}: {path}: {error}; {then}"
+            "cannot {action} the token file {path}: {error}; {then}"
         ));
     }
 
@@ -237,15 +237,15 @@ impl<'a> TokenFile<'a> {
         self.removal = Retry::default();
         if self.writing.succeeded() {
             report(&format!(
-                "the token file has the current token again: {}",
+                "wrote the current token to {} after an error",
                 self.path.display()
             ));
         }
     }
 }
 
-/// Whether a token that has been written needs no other write. What somebody else puts there instead
-/// of it stays until the next token. During an error it may be of another directory.
+/// Returns whether a written token needs no other write. A file that another process puts in its place
+/// stays until the next token. During an error, the file may belong to another directory.
 fn is_in_place(is_written: bool, found: Found, is_failing: bool) -> bool {
     is_written
         && match found {
@@ -255,7 +255,7 @@ fn is_in_place(is_written: bool, found: Found, is_failing: bool) -> bool {
         }
 }
 
-/// When something that failed is tried again, and after which pause.
+/// The time of the next attempt after a failure, and the pause before it.
 #[derive(Default)]
 struct Retry(Option<(BootTime, Duration)>);
 
@@ -285,18 +285,18 @@ impl Retry {
     }
 }
 
-/// How much of the target's name a temporary name has, in bytes: what is added must have room.
+/// The maximum number of bytes of the target's name in a temporary name, which has a limited length.
 const MAX_PART: usize = 100;
 
-/// A name that no pattern for the target's own matches, and nobody else uses.
+/// Returns a unique name that no pattern for the target's own name matches.
 fn temporary_name(target: &OsStr) -> OsString {
     let mut temporary = temporary_prefix(target);
     temporary.push(format!("{:016x}", fastrand::u64(..)));
     temporary
 }
 
-/// Whether that is a [`temporary_name`] for this target. It may be one for another target that begins
-/// with the same [`MAX_PART`] bytes.
+/// Returns whether that is a [`temporary_name`] for this target, or for another one that begins with the
+/// same [`MAX_PART`] bytes.
 #[cfg(unix)]
 fn is_temporary_name(name: &OsStr, target: &OsStr) -> bool {
     let prefix = temporary_prefix(target);

@@ -78,7 +78,7 @@ impl Target {
     /// Rejects a server that is neither root, nor this user, nor the owner of the socket's directory. The directories
     /// above a default path must also belong to root or this user.
     ///
-    /// A user without a number in this user namespace is none of these. Then the directories' modes decide: only their
+    /// A user without a uid in this user namespace is none of these. Then the directories' modes decide: only their
     /// owners may be able to create a socket there.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub(crate) fn check(&self, stream: &Stream) -> Result<(), Error> {
@@ -92,7 +92,8 @@ impl Target {
         {
             let shown = self.path.display();
             let cause = format!(
-                "{shown} is served by user {uid}, who is neither root, nor you, nor the owner of its directory; not asking it"
+                "untrusted broker at {shown}: it runs as user {uid}, who is neither root, nor you, nor the \
+                 owner of the socket's directory; no request was sent"
             );
             return Err(Error::untrusted(cause));
         }
@@ -124,17 +125,17 @@ impl Target {
             && !self.is_named()
         {
             let cause = format!(
-                "{shown} belongs to user {uid}, who could put a broker of their own at {socket}; \
-                 to use it all the same, name it in $DOMO_TOKEN_SOCKET"
+                "untrusted socket {socket}: {shown} belongs to user {uid}, who can replace it; to use it \
+                 nevertheless, run: export DOMO_TOKEN_SOCKET={socket}"
             );
             return Err(Error::untrusted(cause));
         }
         let unknown = server.is_none() || owner.is_none();
         if unknown && stat.mode() & WRITABLE_BY_OTHERS != 0 {
             let cause = format!(
-                "the broker at {socket} is not trusted: its user or that of {shown} has no number in \
-                 this user namespace, and others than the owner can write to {shown}; use a \
-                 directory that only its owner can write to"
+                "untrusted broker at {socket}: its user or the owner of {shown} has no uid in this user \
+                 namespace, and other users than the owner can write to {shown}; use a directory \
+                 that only its owner can write to"
             );
             return Err(Error::untrusted(cause));
         }
@@ -158,7 +159,7 @@ impl Target {
         Error::unusable_socket(&self.path, source)
     }
 
-    /// Elsewhere the server is not identified, and the directory's permissions are sufficient.
+    /// Accepts every server: on other systems it is not identified, and the directory's permissions are sufficient.
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     pub(crate) fn check(&self, _: &Stream) -> Result<(), Error> {
         let _ = self.is_named();
@@ -192,14 +193,14 @@ impl Target {
                     None => stat.gid().to_string(),
                 };
                 let cause = format!(
-                    "no permission to use {shown}, which is open to the members of group {group}"
+                    "no permission to use {shown}: it is open to the members of group {group}"
                 );
                 (cause, name)
             }
             Some((stat, _)) => {
                 let cause = format!(
-                    "no permission to use {shown}, which is for user {} alone; \
-                     the broker's config opens it with socket_group and socket_mode",
+                    "no permission to use {shown}: it is for user {} alone; \
+                     to open it, set socket_group and socket_mode in the broker's config",
                     stat.uid()
                 );
                 (cause, None)
@@ -265,7 +266,7 @@ fn us() -> Option<u32> {
     known(rustix::process::geteuid().as_raw())
 }
 
-/// Returns the user, unless it is the overflow uid, which stands for all users without a number in this user namespace.
+/// Returns the user, unless it is the overflow uid, which stands for all users without a uid in this user namespace.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn known(uid: u32) -> Option<u32> {
     (uid == 0 || uid != overflow_uid()).then_some(uid)

@@ -36,12 +36,13 @@ impl Target {
         }
         let shown = self.path.display();
         let cause = format!(
-            "{shown} is served by {server}, who is neither you, nor the system, nor the administrators; not asking it"
+            "untrusted broker at {shown}: it runs as {server}, who is neither you, nor the system, nor an \
+             administrator; no request was sent"
         );
         Err(Error::untrusted(cause))
     }
 
-    /// A pipe's name leads to nothing but a pipe.
+    /// Returns false: the path of a pipe is always a pipe.
     #[expect(clippy::unused_self, reason = "the same interface everywhere")]
     pub(super) fn is_something_else(&self) -> bool {
         false
@@ -50,7 +51,8 @@ impl Target {
     pub(super) fn not_permitted(&self) -> Error {
         let shown = self.path.display();
         let cause = format!(
-            "no permission to use {shown}; ask to be added to its group (pipe_group in the broker's config)"
+            "no permission to use {shown}: you are not in its group (pipe_group in the broker's config); \
+             ask an administrator to add you"
         );
         Error::not_permitted(cause, None)
     }

@@ -207,11 +207,10 @@ impl Program {
         line.trim_start_matches("# ").to_owned()
     }
 
-    /// Returns the URL in its first line.
+    /// Returns the URL in its first line, and skips the second one, which introduces the config.
     pub(crate) fn url(&self) -> String {
-        let line = self.line();
-        let url = line.strip_suffix(" answers. A config for domo-tokend, mode 0600:");
-        url.unwrap().to_owned()
+        let [line, _config_follows] = [self.line(), self.line()];
+        line.strip_prefix("Token endpoint: ").unwrap().to_owned()
     }
 
     /// Sends SIGTERM and returns the exit code.

@@ -156,13 +156,16 @@ fn hosts_broker_is_set_up_before_it_is_started() {
     let ask = |host: &Host| host.not_running(HOST_SOCKET, false, SocketOrigin::Host);
     assert_eq!(
         ask(&new),
-        "a broker of your own is set up by domo-tokend init, and the host's is \
-         not set up yet; run: sudo domo-tokend init"
+        "the host's broker is not set up yet; set up your own with domo-tokend init, or the \
+         host's with: sudo domo-tokend init"
     );
     let new_root = Host { uid: 0, ..new };
-    assert_eq!(ask(&new_root), "not set up yet; run: domo-tokend init");
+    assert_eq!(
+        ask(&new_root),
+        "it is not set up yet; run: domo-tokend init"
+    );
     let named = new.not_running(HOST_SOCKET, false, SocketOrigin::Variable);
-    assert_eq!(named, "not set up yet; run: sudo domo-tokend init");
+    assert_eq!(named, "it is not set up yet; run: sudo domo-tokend init");
 
     let set_up = Host {
         paths: &["/run/systemd/system/", unit, HOST_CONFIG],
@@ -214,7 +217,7 @@ fn socket_that_was_named_is_started_there_or_replaced_by_one_that_exists() {
     }
     let relative = ask(&[], "x.sock", flag);
     assert!(
-        relative.starts_with("a relative path starts at"),
+        relative.starts_with("the path is relative to"),
         "{relative}"
     );
     let url = Host {
@@ -223,7 +226,7 @@ fn socket_that_was_named_is_started_there_or_replaced_by_one_that_exists() {
     };
     let url = url.not_running("/x.sock", false, variable);
     assert!(
-        url.starts_with("its URL stands for a path; start one"),
+        url.starts_with("$DOMO_TOKEN_SOCKET is the URL of that path; start one"),
         "{url}"
     );
     let others = [HOST_SOCKET];
@@ -245,11 +248,11 @@ fn socket_that_was_named_is_started_there_or_replaced_by_one_that_exists() {
         directory.ends_with(": export DOMO_TOKEN_SOCKET=/run/x/broker.sock"),
         "{directory}"
     );
-    assert!(ask(&["/file"], "/file", flag).starts_with("that is not a socket"));
-    // That the variable names it stands in front.
+    assert!(ask(&["/file"], "/file", flag).starts_with("it is not a socket"));
+    // The fact that the variable is this path comes before the advice.
     let named = ask(&["/file"], "/file", variable);
     assert!(
-        named.starts_with("that is not a socket; name another"),
+        named.starts_with("it is not a socket; set another socket"),
         "{named}"
     );
     assert!(named.ends_with("after: unset DOMO_TOKEN_SOCKET"), "{named}");
@@ -259,7 +262,7 @@ fn socket_that_was_named_is_started_there_or_replaced_by_one_that_exists() {
 fn silent_broker_is_inspected_with_systemctl_status() {
     let ask = |host: &Host, socket: &str| host.with(|caller| caller.status(Path::new(socket)));
     let host = ask(&BARE_HOST, HOST_SOCKET).unwrap();
-    assert_eq!(host, "see: systemctl status domo-tokend");
+    assert_eq!(host, "run: systemctl status domo-tokend");
     assert_eq!(ask(&BARE_HOST, OWN), None, "no user manager runs");
     let with_manager = Host {
         paths: &["/run/user/1000/systemd/private"],
@@ -267,7 +270,7 @@ fn silent_broker_is_inspected_with_systemctl_status() {
         ..BARE_HOST
     };
     let own = ask(&with_manager, OWN).unwrap();
-    assert_eq!(own, "see: systemctl --user status domo-tokend");
+    assert_eq!(own, "run: systemctl --user status domo-tokend");
     assert_eq!(ask(&with_manager, "/x.sock"), None);
 }
 

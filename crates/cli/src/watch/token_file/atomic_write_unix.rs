@@ -17,11 +17,11 @@ use rustix::io::Errno;
 
 use super::{Found, Kind, temporary_name};
 
-/// How often a path that changes at the same moment is looked at again.
+/// The maximum number of attempts if the path changes at the same moment.
 const ATTEMPTS: u32 = 3;
 
 /// A file that this process has put in place. Both descriptors are `O_PATH`, which allows a read-only
-/// remount. Being open the file keeps its inode number, so no other file can be mistaken for it.
+/// remount. While the file is open, no other file can get its inode number.
 pub(super) struct PlacedFile {
     file: OwnedFd,
     id: FileId,
@@ -52,8 +52,7 @@ impl PlacedFile {
         fstat(&self.file).is_ok_and(|stat| stat.st_nlink == 0)
     }
 
-    /// Removes the file from the directory that it was put in, wherever that is now, unless something
-    /// else is in its place.
+    /// Removes the file from its directory, even if that was moved, unless another file has replaced it.
     pub(super) fn remove(&self) -> io::Result<()> {
         remove_file(&self.directory, &self.name, self.id)?;
         sync(&self.directory);
@@ -65,9 +64,9 @@ pub(super) fn kind_at(path: &Path) -> io::Result<Option<Kind>> {
     kind_in(CWD, path.as_os_str())
 }
 
-/// Writes `text` to another file and renames that: a reader finds the old token or the new one, whole,
-/// also after a power failure. All steps are relative to one open directory, so that they don't end in
-/// two when it is moved meanwhile.
+/// Writes `text` to a new file and renames it: a reader finds either the old token or the new one,
+/// complete, also after a power failure. All steps are relative to one open directory, which may be
+/// moved meanwhile.
 pub(super) fn put(path: &Path, text: &[u8], mode: u32) -> io::Result<PlacedFile> {
     let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
     let parent = path
@@ -99,7 +98,8 @@ pub(super) fn put(path: &Path, text: &[u8], mode: u32) -> io::Result<PlacedFile>
     }
 }
 
-/// A new file for a target of that name. Another process that keeps the same file leaves it alone.
+/// Creates a new file for a target of that name. Another process that keeps the same target does not
+/// remove it.
 fn create(directory: &OwnedFd, target: &OsStr) -> io::Result<(File, OsString)> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     for _ in 0..ATTEMPTS {
@@ -131,7 +131,7 @@ fn kind_in(directory: impl AsFd, name: &OsStr) -> io::Result<Option<Kind>> {
     }))
 }
 
-/// How to rename a file to where there is something of this kind.
+/// Returns how to rename a file to a path with a file of this kind.
 fn replaceable(kind: Option<Kind>) -> io::Result<RenameFlags> {
     match kind {
         None => Ok(RenameFlags::NOREPLACE),
@@ -146,7 +146,7 @@ fn fill(new: &mut File, text: &[u8], mode: u32) -> io::Result<()> {
     new.sync_all()
 }
 
-/// The new file by a descriptor that isn't open for writing.
+/// Opens the new file again, without write access.
 fn reopen(new: &File, directory: &OwnedFd, name: &OsStr) -> io::Result<(OwnedFd, FileId)> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = openat(directory, name, flags, Mode::empty())?;
@@ -157,11 +157,11 @@ fn reopen(new: &File, directory: &OwnedFd, name: &OsStr) -> io::Result<(OwnedFd,
     Ok((file, id))
 }
 
-/// Renames the new file to `name`, where nothing but a regular file may be replaced.
+/// Renames the new file to `name`, and replaces only a regular file.
 ///
-/// A rename replaces whatever is there at that moment, which may be something else than a moment
-/// before. So the new file either takes a place that is free, or is exchanged for what is there: if that
-/// turns out to be no regular file, it is exchanged back.
+/// A plain rename replaces any file that is there at that moment, which may have changed since the check.
+/// Therefore the new file is either renamed to a free name, or exchanged with the existing file, and
+/// exchanged back if that is not a regular file.
 fn move_to(directory: &OwnedFd, new: &OsStr, name: &OsStr) -> io::Result<()> {
     let mut changed = Errno::BUSY;
     for _ in 0..ATTEMPTS {
@@ -183,7 +183,7 @@ fn move_to(directory: &OwnedFd, new: &OsStr, name: &OsStr) -> io::Result<()> {
     Err(changed.into())
 }
 
-/// Removes what the new file was exchanged for, or puts it back if it is no regular file.
+/// Removes the file that the new file was exchanged with, or puts it back if it is not a regular file.
 fn remove_or_return(directory: &OwnedFd, new: &OsStr, name: &OsStr) -> io::Result<()> {
     let Err(not_regular) = replaceable(kind_in(directory, new)?) else {
         // The new file is in place in any case.
@@ -194,7 +194,7 @@ fn remove_or_return(directory: &OwnedFd, new: &OsStr, name: &OsStr) -> io::Resul
     Err(not_regular)
 }
 
-/// Removes the new file after an error, or at least the token in it.
+/// Removes the new file after an error, or at least its token.
 fn discard(new: &File, directory: &OwnedFd, name: &OsStr) {
     let removed = fstat(new)
         .map_err(io::Error::from)
@@ -204,8 +204,8 @@ fn discard(new: &File, directory: &OwnedFd, name: &OsStr) {
     }
 }
 
-/// Removes a file if it is the one of that number. A rename to another name and back if it isn't would
-/// close the moment in between, but it can fail on a full disk.
+/// Removes a file if it has that inode number. A rename to a temporary name would close the race between
+/// check and removal, but it can fail on a full disk.
 fn remove_file(directory: &OwnedFd, name: &OsStr, id: FileId) -> io::Result<()> {
     match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) if FileId::of(&stat) == id => {}
@@ -218,8 +218,8 @@ fn remove_file(directory: &OwnedFd, name: &OsStr, id: FileId) -> io::Result<()> 
     }
 }
 
-/// Has a rename survive a power failure. It is done already where the directory can't be read, or the
-/// file system doesn't support this.
+/// Makes a rename survive a power failure. The rename itself is done, also if the directory cannot be read
+/// or the file system does not support this.
 fn sync(directory: &OwnedFd) {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     if let Ok(readable) = openat(directory, ".", flags, Mode::empty()) {
@@ -264,7 +264,7 @@ mod tests {
         );
         assert!(first.is_deleted() && !second.is_deleted());
         first.remove().unwrap();
-        assert_eq!(names(folder.path()), ["token"], "what isn't ours stays");
+        assert_eq!(names(folder.path()), ["token"], "foreign file stays");
         second.remove().unwrap();
         second.remove().unwrap();
         symlink("elsewhere", &path).unwrap();

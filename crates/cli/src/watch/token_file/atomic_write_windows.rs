@@ -12,14 +12,14 @@ use crate::retry::pause;
 /// `ERROR_ACCESS_DENIED` and `ERROR_SHARING_VIOLATION`: the codes for a file in use.
 const IN_USE: [i32; 2] = [5, 32];
 
-/// How often it is tried to replace a file in use: for a second, which is long for a reader.
+/// The maximum number of attempts to replace a file in use: one second in all, which is long for a reader.
 const TRIES: u32 = 100;
 
-/// How long between two tries.
+/// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// A file that this process has put in place, by when it was last written. It isn't held open: then it
-/// couldn't be replaced everywhere.
+/// A file that this process has put in place, identified by its time of writing. It is not kept open,
+/// because not every file system could replace it then.
 pub(super) struct PlacedFile {
     path: PathBuf,
     written: u64,
@@ -34,13 +34,13 @@ impl PlacedFile {
         }
     }
 
-    /// Nothing is held open of a file that was deleted.
+    /// Returns false: no file is kept open.
     #[expect(clippy::unused_self, reason = "the same interface everywhere")]
     pub(super) fn is_deleted(&self) -> bool {
         false
     }
 
-    /// Removes the file, unless something else is in its place.
+    /// Removes the file, unless another file has replaced it.
     pub(super) fn remove(&self) -> io::Result<()> {
         if self.find(&self.path) != Found::Placed {
             return Ok(());
@@ -72,8 +72,8 @@ fn kind(found: FileType) -> Kind {
     }
 }
 
-/// Writes `text` to another file and renames that: a reader finds the old token or the new one, whole.
-/// Files have no mode here: they inherit their access list from the directory.
+/// Writes `text` to a new file and renames it: a reader finds either the old token or the new one, complete.
+/// Files have no mode on Windows: they inherit the access list of their directory.
 pub(super) fn put(path: &Path, text: &[u8], _mode: u32) -> io::Result<PlacedFile> {
     replaceable(path)?;
     let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
@@ -86,7 +86,7 @@ pub(super) fn put(path: &Path, text: &[u8], _mode: u32) -> io::Result<PlacedFile
         .write_all(text)
         .and_then(|()| file.sync_all())
         .and_then(|()| file.metadata());
-    // Before it is renamed, which an open file may not be everywhere.
+    // Before the rename: not every file system can rename an open file.
     drop(file);
     let placed = written.and_then(|written| move_to(&temporary, path).map(|()| written));
     match placed {
@@ -108,7 +108,7 @@ fn replaceable(path: &Path) -> io::Result<()> {
     }
 }
 
-/// While a program reads the old file it can't be replaced everywhere, so that is waited for.
+/// Renames the new file. Retries while a program reads the old one, which prevents that on some file systems.
 fn move_to(new: &Path, path: &Path) -> io::Result<()> {
     let mut left = TRIES;
     loop {

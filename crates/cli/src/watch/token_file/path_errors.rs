@@ -1,4 +1,4 @@
-//! The errors of paths at which no token file can be, with what to name instead.
+//! Errors for paths where no token file is possible, with the path to use instead.
 
 use std::fs;
 use std::io;
@@ -8,24 +8,25 @@ use super::Kind;
 use super::atomic_write::kind_at;
 use crate::error::CliError;
 use crate::exit_code::IO_ERROR;
+use crate::shell_quote;
 
-/// What to do about a path at which no file can be.
-const NO_FILE: &str = "without --to it prints the token";
+/// The advice for a path where no file is possible.
+const NO_FILE: &str = "to print the token, omit --to";
 
-/// How many links one after another the system follows.
+/// The maximum number of consecutive links that the system follows.
 const MOST_LINKS: usize = 40;
 
-/// Refuses a path at which there is something other than a regular file.
+/// Returns an error if there is something other than a regular file at the path.
 pub(super) fn check(path: &Path) -> Result<(), CliError> {
     let kind = kind_at(path);
     if let Some(bare) = without_separators(path)
         && !matches!(kind, Ok(Some(Kind::Directory)))
     {
         let advice = match kind_at(bare) {
-            Ok(None | Some(Kind::Regular)) => name("a file", bare),
+            Ok(None | Some(Kind::Regular)) => replace_by("a file", bare),
             Ok(Some(_)) | Err(_) => NO_FILE.to_owned(),
         };
-        return Err(cannot_write(path, "it ends with a slash", &advice));
+        return Err(cannot_write(path, "the path ends with a slash", &advice));
     }
     match kind.map_err(|error| failed(path, &error))? {
         None | Some(Kind::Regular) => Ok(()),
@@ -33,30 +34,31 @@ pub(super) fn check(path: &Path) -> Result<(), CliError> {
     }
 }
 
-/// The error of a write or a look at the path.
+/// Returns the error of a write or a lookup.
 pub(super) fn failed(path: &Path, error: &io::Error) -> CliError {
     let parent = path.parent();
     let parent = parent.filter(|parent| !parent.as_os_str().is_empty());
-    let advice = if error.kind() != io::ErrorKind::NotFound {
-        ""
-    } else if leads_to_system(path) {
-        NO_FILE
-    } else if parent.is_some_and(|parent| !parent.exists()) {
-        "make its directory first"
-    } else {
-        ""
+    let missing = parent.filter(|parent| !parent.exists());
+    let advice = match missing {
+        _ if error.kind() != io::ErrorKind::NotFound => String::new(),
+        _ if leads_to_system(path) => NO_FILE.to_owned(),
+        Some(parent) => {
+            let quoted = shell_quote::quoted(&parent.display().to_string());
+            format!("create its directory with: mkdir -p {quoted}")
+        }
+        None => String::new(),
     };
-    cannot_write(path, &error.to_string(), advice)
+    cannot_write(path, &error.to_string(), &advice)
 }
 
 fn cannot_write(path: &Path, cause: &str, advice: &str) -> CliError {
     let shown = path.display();
     let separator = if advice.is_empty() { "" } else { "; " };
-    let message = format!("{shown} can't be written: {cause}{separator}{advice}");
+    let message = format!("cannot write {shown}: {cause}{separator}{advice}");
     CliError::new(IO_ERROR, message)
 }
 
-/// The error of a path at which there is something that must stay.
+/// Returns the error for a path with a file that must not be replaced.
 fn refusal(path: &Path, kind: Kind) -> CliError {
     let leads_to_directory = kind == Kind::Symlink && path.is_dir();
     let mut cause = kind.error().to_string();
@@ -66,26 +68,26 @@ fn refusal(path: &Path, kind: Kind) -> CliError {
     let advice = match kind {
         Kind::Directory | Kind::Symlink if leads_to_system(path) => None,
         Kind::Symlink if !leads_to_directory => {
-            target(path).map(|target| name("its target", &target))
+            target(path).map(|target| replace_by("its target", &target))
         }
-        Kind::Directory | Kind::Symlink => Some(name("a file in it", &path.join("token"))),
+        Kind::Directory | Kind::Symlink => Some(replace_by("a file in it", &path.join("token"))),
         Kind::Regular | Kind::Other(_) => None,
     };
     cannot_write(path, &cause, advice.as_deref().unwrap_or(NO_FILE))
 }
 
-/// The advice to name that path, with a warning if there is a file that is lost then.
-fn name(what: &str, path: &Path) -> String {
+/// Returns the advice to use that path, with a warning if it is a file whose content would be lost.
+fn replace_by(what: &str, path: &Path) -> String {
     let has_content = fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() > 0);
     let warning = if has_content {
-        ", which is replaced then, and removed at the end"
+        " (it is replaced, and removed at the end)"
     } else {
         ""
     };
-    format!("name {what}{warning}: --to {}", path.display())
+    format!("use {what}{warning}: --to {}", path.display())
 }
 
-/// The target of a symbolic link, if a token file can be there.
+/// Returns the target of a symbolic link, if a token file is possible there.
 fn target(link: &Path) -> Option<PathBuf> {
     let resolved = fs::canonicalize(link).or_else(|_| {
         let next = fs::read_link(link)?;
@@ -101,8 +103,8 @@ fn target(link: &Path) -> Option<PathBuf> {
     is_usable.then_some(target)
 }
 
-/// Whether a path, or a link on its way, is in `/proc` or `/dev`. The files there stand for devices and
-/// for open files of a process: the target of `/dev/stdout` may be a log.
+/// Returns whether a path, or a link on its way, is in `/proc` or `/dev`. The files there represent
+/// devices and open files of a process: the target of `/dev/stdout` may be a log.
 fn leads_to_system(path: &Path) -> bool {
     let mut path = absolute(path).unwrap_or_else(|_| path.to_owned());
     for _ in 0..MOST_LINKS {
@@ -122,11 +124,11 @@ fn leads_to_system(path: &Path) -> bool {
     false
 }
 
-/// The path without the separators at its end, if it has any.
+/// Returns the path without the separators at its end, if it has any.
 fn without_separators(path: &Path) -> Option<&Path> {
     let bytes = path.as_os_str().as_encoded_bytes();
     let last = char::from(*bytes.last()?);
-    // Paths are compared, and their parts taken, without such an end.
+    // `Path` ignores such an end in comparisons and components.
     let bare = path.components().as_path();
     (is_separator(last) && bare.file_name().is_some()).then_some(bare)
 }

@@ -1,4 +1,4 @@
-//! New files that a killed process left behind. They may have a token in them.
+//! Removes new files that a killed process left behind. They may contain a token.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -15,19 +15,19 @@ use rustix::process::geteuid;
 use super::{FileId, remove_file};
 use crate::watch::token_file::is_temporary_name;
 
-/// Marks the new file as one that is being written. Returns whether it is still there: before the mark
-/// another process may remove it. File systems without locks have no marks, and nothing is removed.
+/// Marks the new file as being written, by a lock. Returns whether it still exists: another process may
+/// remove it before it is marked. On file systems without locks, nothing is marked or removed.
 pub(super) fn mark(new: &File) -> io::Result<bool> {
     let is_removed = flock(new, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK);
     Ok(!is_removed && fstat(new)?.st_nlink > 0)
 }
 
-/// Removes the new files for a target of that name that belong to this user and that nobody writes.
-/// Those in a directory that can't be listed stay.
+/// Removes the new files for a target of that name that belong to this user and that no process writes.
+/// In a directory that cannot be listed, they stay.
 ///
 /// # Errors
 ///
-/// If one can't be removed: then it is better not to make another one.
+/// If a file cannot be removed: then another one must not be created.
 pub(super) fn remove(directory: &OwnedFd, target: &OsStr) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let entries = openat(directory, ".", flags, Mode::empty()).and_then(Dir::new);
@@ -45,7 +45,7 @@ fn remove_one(directory: &OwnedFd, name: &OsStr) -> io::Result<()> {
         FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
             && stat.st_uid == geteuid().as_raw()
     };
-    // To open a device may have effects.
+    // Opening a device may have side effects.
     if !statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| is_ours(&stat)) {
         return Ok(());
     }
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn remove_takes_only_regular_files_of_that_target_that_nobody_writes() {
+    fn remove_takes_only_regular_files_of_that_target_that_no_process_writes() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let kept = [
