@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -46,6 +47,14 @@ impl RetryPolicy {
         refusing: Duration::MAX,
     };
 
+    /// Returns the policy before the first connection.
+    fn before_first(self) -> Self {
+        Self {
+            missing: self.missing.min(Self::FIRST.missing),
+            refusing: self.refusing.min(Self::FIRST.refusing),
+        }
+    }
+
     /// Returns for how long an error of this kind is retried, if it is.
     fn duration_for(self, kind: io::ErrorKind) -> Option<Duration> {
         if kind == io::ErrorKind::NotFound {
@@ -64,6 +73,8 @@ pub(crate) struct Transport {
     address: Address,
     /// A connection that no call uses; a call that finds none makes its own.
     idle: Mutex<Option<Connection>>,
+    /// Whether there has been a connection.
+    has_connected: AtomicBool,
 }
 
 /// Adds one part of a response, and what its connection shows of the broker that gave it, to the result.
@@ -80,6 +91,7 @@ impl Transport {
         Self {
             address,
             idle: Mutex::new(None),
+            has_connected: AtomicBool::new(false),
         }
     }
 
@@ -93,7 +105,11 @@ impl Transport {
 
     /// Returns a transport to the same address, for another process.
     pub(crate) fn with_own_connection(&self) -> Self {
-        Self::new(self.address.clone())
+        let has_connected = self.has_connected.load(Ordering::Relaxed);
+        Self {
+            has_connected: AtomicBool::new(has_connected),
+            ..Self::new(self.address.clone())
+        }
     }
 
     /// Returns the path of the broker's socket: that of the idle connection, else the one that would be used
@@ -187,6 +203,11 @@ impl Transport {
         deadline: BootTime,
         retry: RetryPolicy,
     ) -> Result<Connection, Error> {
+        let retry = if self.has_connected.load(Ordering::Relaxed) {
+            retry
+        } else {
+            retry.before_first()
+        };
         let start = boot_now();
         let mut backoff = Backoff::default();
         loop {
@@ -194,6 +215,7 @@ impl Transport {
             let error = match Connection::open(&target, deadline) {
                 Ok(connection) => {
                     target.check(connection.stream())?;
+                    self.has_connected.store(true, Ordering::Relaxed);
                     return Ok(connection);
                 }
                 Err(error) => error,
