@@ -12,11 +12,11 @@ use crate::common;
 use crate::common::wait::until;
 use crate::common::{
     CANARY_SECRET, CLIENT_ID, Daemon, HOUR, PATIENCE, config_text, failure, get, helper, parts,
-    sandbox, sandbox_and_daemon, token,
+    sandbox, sandbox_and_daemon, sandbox_and_folder, token,
 };
 use domo_sandbox::{Fault, Sandbox};
 use domo_token_client::clock::boot_now;
-use domo_token_client::{Broker, ErrorKind};
+use domo_token_client::{Broker, ErrorKind, ScopeState};
 use domo_token_protocol::greeting::Greeting;
 use domo_token_protocol::messages::VERSION;
 
@@ -406,6 +406,35 @@ fn broken_caller_does_not_affect_others() {
     let clock = greeting.clock().unwrap();
     assert!(clock <= boot_now() && before.saturating_since(clock) < PATIENCE);
     assert_eq!(token(&daemon.ask(&["data"])), given);
+}
+
+#[test]
+fn app_that_starts_before_the_daemon_gets_a_token_from_a_lazy_broker() {
+    let (sandbox, folder) = sandbox_and_folder(HOUR);
+    let broker = Broker::lazy_at(folder.path().join("broker.sock")).with_timeout(PATIENCE);
+    let error = broker.token("data").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotRunning, "{error}");
+    let mut daemon = Daemon::start_in(folder);
+    let first = broker.token("data").unwrap();
+    let status = broker.status().unwrap();
+    assert_eq!(status.broker.pid, daemon.pid());
+    assert!(status.broker.started.elapsed() < PATIENCE);
+    let set = &status.scopes[0];
+    assert_eq!((set.state, set.scope.as_str()), (ScopeState::Fresh, "data"));
+    assert!(set.has_valid_token());
+    let left = set.expires.unwrap().remaining();
+    assert!(left.abs_diff(first.expires_in()) < PATIENCE, "{left:?}");
+    let explanation = broker.explain("data").unwrap();
+    assert_eq!(
+        (explanation.denied, explanation.scope.as_str()),
+        (None, "data")
+    );
+    let unknown = broker.explain("nosuch").unwrap();
+    assert_eq!(unknown.denied, Some(ErrorKind::UnknownScope));
+    assert_eq!(sandbox.requests().len(), 1);
+    daemon.restart("-TERM");
+    let after = broker.request("data").min_ttl(HOUR / 2).renew().send();
+    assert!(!after.unwrap().expires_in().is_zero());
 }
 
 #[test]

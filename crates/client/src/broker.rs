@@ -59,6 +59,60 @@ impl Broker {
         Self::open(Address::named(&path.into()), boot_now() + DEFAULT_TIMEOUT)
     }
 
+    /// Returns a broker that connects on its first call, by the rules of [`Self::connect`]. An app that uses it may start
+    /// before the broker.
+    ///
+    /// While there is no broker, each call fails within a second with
+    /// [`ErrorKind::NotRunning`](crate::ErrorKind::NotRunning), which is retryable, and the next call tries again.
+    /// [`Self::watch`] and [`Self::keep`] try again by themselves.
+    ///
+    /// ```no_run
+    /// use domo_token_client::Broker;
+    ///
+    /// let broker = Broker::lazy()?;
+    /// match broker.token("data") {
+    ///     Ok(token) => println!("{} s left", token.expires_in().as_secs()),
+    ///     Err(error) if error.is_retryable() => println!("later: {error}"),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok::<(), domo_token_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Only [`ErrorKind::InvalidSocket`](crate::ErrorKind::InvalidSocket), if `$DOMO_TOKEN_SOCKET` is not the path of a
+    /// socket.
+    pub fn lazy() -> Result<Self, Error> {
+        Ok(Self::of(Transport::new(default_address()?)))
+    }
+
+    /// Returns a broker that connects to this socket, a plain path, on its first call. See [`Self::lazy`].
+    ///
+    /// ```
+    /// # #[cfg(unix)] {
+    /// # mod fake { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake/mod.rs")); }
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("broker.sock");
+    /// # let start = || fake::Fake::start_at(&path, |_, mut peer| {
+    /// #     while peer.request().is_some() { peer.answer(&fake::token(7)); }
+    /// # });
+    /// use domo_token_client::{Broker, ErrorKind};
+    ///
+    /// let broker = Broker::lazy_at(&path);
+    /// let error = broker.token("data").unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::NotRunning);
+    /// // … the broker starts …
+    /// # let _fake = start();
+    /// let token = broker.token("data")?;
+    /// # let _ = token;
+    /// # }
+    /// # Ok::<(), domo_token_client::Error>(())
+    /// ```
+    #[must_use]
+    pub fn lazy_at(path: impl Into<PathBuf>) -> Self {
+        Self::of(Transport::new(Address::named(&path.into())))
+    }
+
     /// Connects to the broker at this socket, or at the default one, for calls that all end by
     /// `deadline`. Calls do not wait for a broker that stops: the helper reports it immediately.
     #[doc(hidden)]
@@ -74,12 +128,6 @@ impl Broker {
 
     fn open(address: Address, deadline: BootTime) -> Result<Self, Error> {
         Transport::open(address, deadline).map(Self::of)
-    }
-
-    /// Returns a broker that connects when it is first used.
-    #[cfg(all(unix, feature = "testing"))]
-    pub(crate) fn unconnected(address: Address) -> Self {
-        Self::of(Transport::new(address))
     }
 
     fn of(transport: Transport) -> Self {

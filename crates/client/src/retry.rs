@@ -45,6 +45,14 @@ impl RetryPolicy {
         refusing: Duration::MAX,
     };
 
+    /// Returns the policy before the first connection.
+    pub(crate) fn before_first(self) -> Self {
+        Self {
+            missing: self.missing.min(Self::FIRST.missing),
+            refusing: self.refusing.min(Self::FIRST.refusing),
+        }
+    }
+
     /// Returns for how long an error of this kind is retried, if it is.
     fn duration_for(self, kind: io::ErrorKind) -> Option<Duration> {
         if kind == io::ErrorKind::NotFound {

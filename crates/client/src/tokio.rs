@@ -72,6 +72,21 @@ impl Broker {
         blocking(|| crate::Broker::connect_to(path)).await.map(Self)
     }
 
+    /// Returns a broker that connects on its first call, as [`crate::Broker::lazy`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn lazy() -> Result<Self, Error> {
+        crate::Broker::lazy().map(Self)
+    }
+
+    /// Returns a broker that connects to this socket on its first call, as [`crate::Broker::lazy_at`].
+    #[must_use]
+    pub fn lazy_at(path: impl Into<PathBuf>) -> Self {
+        Self(crate::Broker::lazy_at(path))
+    }
+
     /// Returns a clone that requests tokens of this API client, as [`crate::Broker::with_client`].
     #[must_use]
     pub fn with_client(&self, name: &str) -> Self {

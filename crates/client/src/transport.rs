@@ -1,6 +1,7 @@
 //! Sends requests and reads their responses over an idle or a new connection; retries with a backoff.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ pub(crate) struct Transport {
     address: Address,
     /// A connection that no call uses; a call that finds none makes its own.
     idle: Mutex<Option<BlockingConnection>>,
+    /// Whether there has been a connection.
+    has_connected: AtomicBool,
 }
 
 /// Returns the request, by the time that is left.
@@ -37,6 +40,7 @@ impl Transport {
         Self {
             address,
             idle: Mutex::new(None),
+            has_connected: AtomicBool::new(false),
         }
     }
 
@@ -50,7 +54,11 @@ impl Transport {
 
     /// Returns a transport to the same address, for another process.
     pub(crate) fn with_own_connection(&self) -> Self {
-        Self::new(self.address.clone())
+        let has_connected = self.has_connected.load(Ordering::Relaxed);
+        Self {
+            has_connected: AtomicBool::new(has_connected),
+            ..Self::new(self.address.clone())
+        }
     }
 
     /// Returns the path of the broker's socket: that of the idle connection, else the one that would be used
@@ -107,12 +115,18 @@ impl Transport {
         deadline: BootTime,
         retry: RetryPolicy,
     ) -> Result<BlockingConnection, Error> {
+        let retry = if self.has_connected.load(Ordering::Relaxed) {
+            retry
+        } else {
+            retry.before_first()
+        };
         let mut attempts = ConnectAttempts::new(boot_now(), deadline, retry);
         loop {
             let target = self.address.target();
             let error = match BlockingConnection::open(&target, deadline) {
                 Ok(connection) => {
                     target.check(&connection.stream)?;
+                    self.has_connected.store(true, Ordering::Relaxed);
                     return Ok(connection);
                 }
                 Err(error) => error,

@@ -14,7 +14,6 @@ use super::{server, token_text, valid};
 use crate::broker::Broker;
 use crate::clock::boot_now;
 use crate::error::ErrorKind;
-use crate::find_broker::Address;
 use crate::process_identity::ProcessIdentity;
 use domo_token_protocol::scope::ScopeSet;
 
@@ -75,7 +74,7 @@ impl FakeBroker {
     /// it to `tokio::Broker::from`.
     #[must_use]
     pub fn broker(&self) -> Broker {
-        Broker::unconnected(Address::named(self.socket()))
+        Broker::lazy_at(self.socket())
     }
 
     /// Returns the path of its socket, for `Broker::connect_to`, or as `DOMO_TOKEN_SOCKET` of another process.
