@@ -19,7 +19,7 @@ use fake::{Fake, PATIENCE, granted, socket_path, token};
 fn start_at(path: &Path, generation: u64) -> Fake {
     Fake::start_at(path, move |_, mut peer| {
         while let Some(request) = peer.token_request() {
-            peer.answer(&granted(&request.asked, token(generation)));
+            peer.answer(&granted(&request.subject, token(generation)));
         }
     })
 }
