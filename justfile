@@ -98,6 +98,10 @@ release:
 helper:
     packaging/build helper
 
+# Builds the documentation as a book into target/book/, and checks its links; installs mdbook below target/ if missing.
+book:
+    .ci/book
+
 # Regenerates the man pages, after a change of help, flags, docs/config.md or docs/protocol.md.
 man:
     UPDATE_MAN=1 cargo test --test it man::

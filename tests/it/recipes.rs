@@ -192,13 +192,10 @@ fn python_lines_of_the_readme_send_a_token_and_fail_without_one() {
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let text = fs::read_to_string(path).unwrap();
-    let lines = text
-        .lines()
-        .skip_while(|line| !line.starts_with("    import subprocess"));
-    let lines = lines.map_while(|line| line.strip_prefix("    "));
-    let script: String = lines.flat_map(|line| [line, "\n"]).collect();
+    let (_, script) = text.split_once("```python\n").unwrap();
+    let (script, _) = script.split_once("```").unwrap();
     let recipes = Recipes::new();
-    let script = recipes.write("readme.py", &script);
+    let script = recipes.write("readme.py", script);
     let words = ["python3", script.to_str().unwrap()];
     recipes.assert_works(&words);
     let none = recipes.folder.path().join("none.sock");
