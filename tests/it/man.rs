@@ -24,7 +24,7 @@ fn pages() -> [(&'static str, String); 4] {
             document::page(
                 "domo-token-config",
                 5,
-                "what domo-tokend is told in its config file",
+                "configuration file of domo-tokend",
                 "docs/config.md",
             ),
         ),
@@ -33,7 +33,7 @@ fn pages() -> [(&'static str, String); 4] {
             document::page(
                 "domo-token-protocol",
                 7,
-                "what callers and domo-tokend say to each other",
+                "protocol between callers and domo-tokend",
                 "docs/protocol.md",
             ),
         ),
