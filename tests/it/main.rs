@@ -16,6 +16,7 @@ mod config_schema;
 mod config_watch;
 mod containers;
 mod credential_forms;
+mod docs_reference;
 mod end_to_end;
 mod environment;
 mod faults;
