@@ -195,7 +195,7 @@ fn config_page_example_is_valid() {
     let page = page("config.md");
     let lines = section(&page, "## Example").lines();
     let example = lines.filter_map(|line| line.strip_prefix("    "));
-    let example: String = example.map(|line| format!("{line}\n")).collect();
+    let example = example.collect::<Vec<_>>().join("\n");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.toml");
     let example = example.replace("441e307a-…", "441e307a-0000-4000-8000-000000000001");
