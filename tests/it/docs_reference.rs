@@ -8,11 +8,11 @@ use std::path::Path;
 use clap::{ArgAction, CommandFactory};
 use domo_token::config::{self, Limits};
 use domo_token::flags::Flags;
-use domo_token_cli::options::{OPTIONS, Value};
-use domo_token_cli::usage::{FORMAT_WORDS, VERBS};
+use domo_token_cli::options::{FORMATS, OPTIONS, Value};
+use domo_token_cli::usage::VERBS;
 use serde_json::Value as Json;
 
-use crate::common::{HOUR, config_text, metrics, sandbox};
+use crate::common::{HOUR, config_text, helper, metrics, sandbox};
 
 fn page(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -172,7 +172,7 @@ fn config_page_has_the_defaults_of_the_limits() {
     let rows = rows(section(&page, "## `[limits]`"));
     let documented: BTreeMap<String, String> = rows
         .iter()
-        .map(|row| (codes(&row[0]).remove(0), codes(&row[1]).remove(0)))
+        .map(|row| (codes(&row[0]).remove(0), codes(&row[2]).remove(0)))
         .collect();
     let limits = Limits::default();
     let deadlines = limits.deadlines;
@@ -250,7 +250,7 @@ fn cli_page_lists_the_commands_options_and_formats_of_the_helper() {
         }
     }
     let formats = first_codes(&page, "### Output formats");
-    let expected: BTreeSet<String> = FORMAT_WORDS.iter().map(|(n, _)| (*n).to_owned()).collect();
+    let expected: BTreeSet<String> = FORMATS.iter().map(|name| (*name).to_owned()).collect();
     assert_eq!(formats, expected);
 }
 
@@ -331,17 +331,49 @@ fn exit_codes_page_lists_each_code_of_the_helper_and_the_daemon() {
 }
 
 #[test]
-fn faq_names_each_scope_that_init_offers() {
+fn faq_explains_each_scope_that_completions_offer() {
     let page = page("faq.md");
     let heading = "### Which scopes exist, and what is each for?";
     let documented = first_codes(&page, heading);
     let all = "account audit buzz dashboard data user workflow".split(' ');
     let all: BTreeSet<String> = all.map(str::to_owned).collect();
     assert_eq!(documented, all);
-    let mut command = Flags::command();
-    let init = command.find_subcommand_mut("init").unwrap();
-    let help = init.render_long_help().to_string();
-    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
-    let offered = all.into_iter().collect::<Vec<_>>().join(", ");
-    assert!(help.contains(&offered), "{help}");
+    let output = helper(Path::new("/nonexistent"), &["completions", "bash"])
+        .output()
+        .unwrap();
+    let script = String::from_utf8(output.stdout).unwrap();
+    let is_word = |c: char| c.is_ascii_lowercase();
+    let offered: BTreeSet<&str> = script.split(|c| !is_word(c)).collect();
+    for scope in &all {
+        assert!(offered.contains(&**scope), "{scope}: {script}");
+    }
+}
+
+/// Returns whether a file or directory of tests, or a module, has this name.
+fn is_test_or_module(name: &str) -> bool {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = name.replace("::", "/");
+    let directories = ["", "tests", "tests/it", "src", "crates/core/src"];
+    let mut found = directories
+        .iter()
+        .flat_map(|directory| ["", ".rs"].map(|end| root.join(directory).join(path.clone() + end)));
+    found.any(|path| path.exists())
+}
+
+#[test]
+fn threat_model_names_tests_and_modules_that_exist() {
+    let page = page("threat-model.md");
+    let page = page.replace('\n', " ");
+    let references = page.split('[').skip(1).filter_map(|rest| {
+        let (reference, after) = rest.split_once(']')?;
+        (!after.starts_with('(')).then_some(reference)
+    });
+    let names: Vec<String> = references.flat_map(codes).collect();
+    assert!(names.len() > 30, "{names:?}");
+    // Settings are in brackets as well.
+    let missing: Vec<_> = names
+        .iter()
+        .filter(|name| *name != "[broker]" && !is_test_or_module(name))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
