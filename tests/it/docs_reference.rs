@@ -10,6 +10,8 @@ use domo_token::config::{self, Limits};
 use domo_token::flags::Flags;
 use domo_token_cli::options::{FORMATS, OPTIONS, Value};
 use domo_token_cli::usage::VERBS;
+use domo_token_core::fetch_result::Cause;
+use domo_token_protocol::messages::RefusalKind;
 use serde_json::Value as Json;
 
 use crate::common::{HOUR, config_text, helper, metrics, sandbox};
@@ -131,6 +133,38 @@ fn metrics_page_lists_each_metric_with_its_type_and_labels_and_no_other() {
     crate::common::token(&daemon.ask(&["--wait", "--timeout", "60", "data"]));
     let (_, text) = metrics::get(metrics::connect(port), "/metrics");
     assert_eq!(served_metrics(&text), documented_metrics(), "{text}");
+}
+
+#[test]
+fn metrics_page_lists_each_cause_and_outcome() {
+    let page = page("metrics.md");
+    let causes = [
+        Cause::Connect,
+        Cause::Timeout,
+        Cause::Tls,
+        Cause::Proxy,
+        Cause::RateLimited,
+        Cause::Server,
+        Cause::RedirectRefused,
+        Cause::NotFound,
+        Cause::Unusable,
+    ];
+    let causes = causes.iter().map(ToString::to_string);
+    let causes = causes.chain(["denied".to_owned()]).collect();
+    assert_eq!(first_codes(&page, "### Causes"), causes);
+    let kinds = [
+        RefusalKind::NotPermitted,
+        RefusalKind::UnknownClient,
+        RefusalKind::UnknownScope,
+        RefusalKind::MinTtlTooLong,
+        RefusalKind::Denied,
+        RefusalKind::Gone,
+        RefusalKind::Unavailable,
+        RefusalKind::Busy,
+    ];
+    let outcomes = kinds.iter().map(|kind| kind.name().to_owned());
+    let outcomes = outcomes.chain(["served".to_owned()]).collect();
+    assert_eq!(first_codes(&page, "### Outcomes"), outcomes);
 }
 
 /// Returns the keys of a table of the config's JSON Schema, by definition.
