@@ -24,7 +24,7 @@ fn pages() -> [(&'static str, String); 4] {
             document::page(
                 "domo-token-config",
                 5,
-                "configuration file of domo-tokend",
+                "the config file of domo-tokend",
                 "docs/config.md",
             ),
         ),
@@ -33,7 +33,7 @@ fn pages() -> [(&'static str, String); 4] {
             document::page(
                 "domo-token-protocol",
                 7,
-                "protocol between callers and domo-tokend",
+                "the protocol between callers and domo-tokend",
                 "docs/protocol.md",
             ),
         ),
