@@ -104,49 +104,6 @@ fn metrics_count_what_happened_and_hold_no_secret() {
     });
 }
 
-/// Returns the metrics in the table of `docs/config.md`. A name that begins with `…` is the end of a name.
-fn documented() -> Vec<String> {
-    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/config.md");
-    let document = fs::read_to_string(document).unwrap();
-    let rows = document
-        .lines()
-        .filter(|line| line.starts_with("| `domo_token_"));
-    let cells = rows.map(|row| row.split('|').nth(1).unwrap());
-    let names = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
-    names
-        .map(|name| name.split('{').next().unwrap().replace('…', ""))
-        .collect()
-}
-
-#[test]
-fn metrics_match_the_table_of_the_document() {
-    let sandbox = sandbox(HOUR);
-    let config = config_text(&sandbox, "[\"data\"]") + "[audit]\nfile = \"audit.jsonl\"\n";
-    let (_daemon, port) = metrics::start(&config);
-    let (_, text) = get(port, "/metrics");
-    let types = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
-    let served: Vec<String> = types
-        .map(|(name, kind)| match kind {
-            "counter" => format!("{name}_total"),
-            _ => name.to_owned(),
-        })
-        .collect();
-    let documented = documented();
-    for name in &served {
-        let is_named = documented
-            .iter()
-            .any(|documented| name.ends_with(documented));
-        assert!(is_named, "{name} is not in docs/config.md");
-    }
-    for name in &documented {
-        let is_served = served.iter().any(|served| served.ends_with(name));
-        assert!(is_served, "{name} is not served: {text}");
-    }
-    assert_eq!(served.len(), documented.len());
-}
-
 #[test]
 fn waiting_helper_gets_a_token_after_the_fix_before_the_announced_attempt() {
     let sandbox = sandbox(HOUR);

@@ -56,7 +56,7 @@ fn fetched(fault: Fault) -> Result<Fetched, FetchError> {
 #[test]
 fn document_states_the_current_bounds() {
     let document = include_str!("../../../docs/architecture.md");
-    let (_, part) = document.split_once("## What is read of an answer").unwrap();
+    let (_, part) = document.split_once("## Reading Domo's response").unwrap();
     let seconds = |span: Duration| format!("{} s", span.as_secs());
     let bytes = |count: usize| format!("{count} B");
     let bounds = [

@@ -15,6 +15,7 @@ pub(crate) fn page(name: &str, section: u8, about: &str, document: &str) -> Stri
         page: Page::new(name, section, about),
         words: Vec::new(),
         cells: Vec::new(),
+        heads: Vec::new(),
         style: roman,
         in_item: false,
     };
@@ -38,6 +39,8 @@ struct Writer {
     words: Vec<Inline>,
     /// Of the row of a table.
     cells: Vec<Vec<Inline>>,
+    /// Of the columns of a table.
+    heads: Vec<String>,
     style: fn(String) -> Inline,
     in_item: bool,
 }
@@ -87,15 +90,31 @@ impl Writer {
                 let words = self.words();
                 self.cells.push(words);
             }
-            // The heads say what the document's text says around the table.
-            TagEnd::TableHead => self.cells.clear(),
-            TagEnd::TableRow => {
-                let mut cells = std::mem::take(&mut self.cells).into_iter();
-                let first = cells.next().unwrap();
-                self.page.entry(first, cells.flatten().collect::<Vec<_>>());
+            TagEnd::TableHead => {
+                let heads = std::mem::take(&mut self.cells);
+                let text = |cell: &Vec<Inline>| cell.iter().map(plain).collect();
+                self.heads = heads.iter().map(text).collect();
             }
+            TagEnd::TableRow => self.row(),
             _ => {}
         }
+    }
+
+    /// Writes a row as an entry. Of three columns and more, the middle ones need their heads.
+    fn row(&mut self) {
+        let mut cells = std::mem::take(&mut self.cells).into_iter();
+        let first = cells.next().unwrap();
+        let last = cells.next_back().unwrap();
+        let mut words = Vec::new();
+        for (head, cell) in self.heads.iter().skip(1).zip(cells) {
+            if !cell.is_empty() {
+                words.push(roman(format!("({head}: ")));
+                words.extend(cell);
+                words.push(roman(") "));
+            }
+        }
+        words.extend(last);
+        self.page.entry(first, words);
     }
 
     fn words(&mut self) -> Vec<Inline> {

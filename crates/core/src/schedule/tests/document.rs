@@ -38,7 +38,7 @@ fn constants() -> BTreeSet<(String, String)> {
 
 #[test]
 fn document_lists_each_constant_with_its_value_and_no_other() {
-    let (policy, _) = DOCUMENT.split_once("## What is read of an answer").unwrap();
+    let (policy, _) = DOCUMENT.split_once("## Reading Domo's response").unwrap();
     let rows = policy.lines().filter(|line| line.starts_with("| `"));
     let cells = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>());
     let documented: BTreeSet<(String, String)> = cells

@@ -1,0 +1,413 @@
+//! The reference pages against the programs: each metric, config key, option, command and exit code is on its page,
+//! and the pages name no other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use clap::{ArgAction, CommandFactory};
+use domo_token::config::{self, Limits};
+use domo_token::flags::Flags;
+use domo_token_cli::options::{FORMATS, OPTIONS, Value};
+use domo_token_cli::usage::VERBS;
+use domo_token_core::fetch_result::Cause;
+use domo_token_protocol::messages::RefusalKind;
+use serde_json::Value as Json;
+
+use crate::common::{HOUR, config_text, helper, metrics, sandbox};
+
+fn page(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("docs")
+        .join(name);
+    fs::read_to_string(path).unwrap()
+}
+
+/// Returns the text below a heading, up to the next one of the same or a higher level.
+fn section<'a>(page: &'a str, heading: &str) -> &'a str {
+    let (_, rest) = page
+        .split_once(&format!("\n{heading}\n"))
+        .unwrap_or_else(|| panic!("no heading {heading:?}"));
+    let level = heading.chars().take_while(|c| *c == '#').count();
+    let is_end = |line: &str| {
+        let depth = line.chars().take_while(|c| *c == '#').count();
+        (1..=level).contains(&depth)
+    };
+    let mut at = 0;
+    for line in rest.split_inclusive('\n') {
+        if is_end(line) {
+            break;
+        }
+        at += line.len();
+    }
+    &rest[..at]
+}
+
+/// Returns the rows of the tables in a text, without their heads. A cell may contain `\|`.
+fn rows(text: &str) -> Vec<Vec<String>> {
+    let lines: Vec<&str> = text.lines().collect();
+    let is_rule = |line: &str| line.starts_with("|--");
+    let body = lines.iter().enumerate().filter(|(at, line)| {
+        let is_head = lines.get(at + 1).is_some_and(|next| is_rule(next));
+        line.starts_with('|') && !is_rule(line) && !is_head
+    });
+    let cells = |line: &str| -> Vec<String> {
+        let line = line.replace("\\|", "\u{0}");
+        let cells = line.trim_matches('|').split('|');
+        cells
+            .map(|cell| cell.trim().replace('\u{0}', "|"))
+            .collect()
+    };
+    body.map(|(_, line)| cells(line)).collect()
+}
+
+/// Returns what is in backticks.
+fn codes(cell: &str) -> Vec<String> {
+    let parts = cell.split('`').skip(1).step_by(2);
+    parts.map(str::to_owned).collect()
+}
+
+/// Returns the text below a heading, up to the next heading.
+fn own_text<'a>(page: &'a str, heading: &str) -> &'a str {
+    let text = section(page, heading);
+    text.split("\n#").next().unwrap_or(text)
+}
+
+/// Returns the first code in the first cell of each row below a heading.
+fn first_codes(page: &str, heading: &str) -> BTreeSet<String> {
+    let rows = rows(own_text(page, heading));
+    let first = rows
+        .iter()
+        .filter_map(|row| codes(&row[0]).first().cloned());
+    first.collect()
+}
+
+/// The name, type and labels of a metric.
+type Metric = (String, String, BTreeSet<String>);
+
+fn documented_metrics() -> BTreeSet<Metric> {
+    let page = page("metrics.md");
+    let rows = rows(own_text(&page, "## Metrics")).into_iter();
+    rows.map(|row| {
+        let name = codes(&row[0]).remove(0);
+        (name, row[1].clone(), codes(&row[2]).into_iter().collect())
+    })
+    .collect()
+}
+
+/// Reads metrics in the text format: each has its type, and the labels of its first sample.
+fn served_metrics(text: &str) -> BTreeSet<Metric> {
+    let types = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    types
+        .map(|(name, kind)| {
+            let name = match kind {
+                "counter" => format!("{name}_total"),
+                _ => name.to_owned(),
+            };
+            let samples = text.lines().filter_map(|line| line.strip_prefix(&*name));
+            let sample = samples
+                .filter(|rest| rest.starts_with(['{', ' ']))
+                .max()
+                .unwrap_or_else(|| panic!("no sample of {name}"));
+            let labels = sample
+                .strip_prefix('{')
+                .and_then(|rest| rest.split_once('}'));
+            let labels = labels.map_or("", |(labels, _)| labels);
+            let labels = labels
+                .split("\",")
+                .filter_map(|label| label.split_once('='));
+            let labels = labels.map(|(label, _)| label.to_owned()).collect();
+            (name, kind.to_owned(), labels)
+        })
+        .collect()
+}
+
+#[test]
+fn metrics_page_lists_each_metric_with_its_type_and_labels_and_no_other() {
+    let sandbox = sandbox(HOUR);
+    sandbox.script([domo_sandbox::Fault::status(503)]);
+    let config = config_text(&sandbox, "[\"data\"]") + "[audit]\nfile = \"audit.jsonl\"\n";
+    let (daemon, port) = metrics::start(&config);
+    crate::common::token(&daemon.ask(&["--wait", "--timeout", "60", "data"]));
+    let (_, text) = metrics::get(metrics::connect(port), "/metrics");
+    assert_eq!(served_metrics(&text), documented_metrics(), "{text}");
+}
+
+#[test]
+fn metrics_page_lists_each_cause_and_outcome() {
+    let page = page("metrics.md");
+    let causes = [
+        Cause::Connect,
+        Cause::Timeout,
+        Cause::Tls,
+        Cause::Proxy,
+        Cause::RateLimited,
+        Cause::Server,
+        Cause::RedirectRefused,
+        Cause::NotFound,
+        Cause::Unusable,
+    ];
+    let causes = causes.iter().map(ToString::to_string);
+    let causes = causes.chain(["denied".to_owned()]).collect();
+    assert_eq!(first_codes(&page, "### Causes"), causes);
+    let kinds = [
+        RefusalKind::NotPermitted,
+        RefusalKind::UnknownClient,
+        RefusalKind::UnknownScope,
+        RefusalKind::MinTtlTooLong,
+        RefusalKind::Denied,
+        RefusalKind::Gone,
+        RefusalKind::Unavailable,
+        RefusalKind::Busy,
+    ];
+    let outcomes = kinds.iter().map(|kind| kind.name().to_owned());
+    let outcomes = outcomes.chain(["served".to_owned()]).collect();
+    assert_eq!(first_codes(&page, "### Outcomes"), outcomes);
+}
+
+/// Returns the keys of a table of the config's JSON Schema, by definition.
+fn schema_keys() -> BTreeMap<String, BTreeSet<String>> {
+    let schema: Json = serde_json::from_str(&config::schema()).unwrap();
+    let keys = |table: &Json| {
+        let keys = table["properties"].as_object().unwrap().keys();
+        keys.cloned().collect()
+    };
+    let tables = schema["$defs"].as_object().unwrap().iter();
+    let tables = tables.filter(|(_, table)| table["properties"].is_object());
+    tables
+        .map(|(name, table)| (name.clone(), keys(table)))
+        .collect()
+}
+
+#[test]
+fn config_page_lists_each_key_in_its_table_and_no_other() {
+    let page = page("config.md");
+    let headings = [
+        ("Broker", "## `[broker]`"),
+        ("Log", "## `[log]`"),
+        ("Metrics", "## `[metrics]`"),
+        ("Audit", "## `[audit]`"),
+        ("Limits", "## `[limits]`"),
+        ("Client", "## `[clients.NAME]`"),
+        ("Rule", "## `[clients.NAME.access]`"),
+    ];
+    let documented = headings.map(|(name, heading)| {
+        // Tables about other things are below subheadings.
+        (name.to_owned(), first_codes(&page, heading))
+    });
+    assert_eq!(BTreeMap::from(documented), schema_keys());
+}
+
+#[test]
+fn config_page_has_the_defaults_of_the_limits() {
+    let page = page("config.md");
+    let rows = rows(section(&page, "## `[limits]`"));
+    let documented: BTreeMap<String, String> = rows
+        .iter()
+        .map(|row| (codes(&row[0]).remove(0), codes(&row[2]).remove(0)))
+        .collect();
+    let limits = Limits::default();
+    let deadlines = limits.deadlines;
+    let number = |limit: usize| limit.to_string();
+    let seconds = |span: std::time::Duration| format!("\"{}s\"", span.as_secs());
+    let expected = [
+        ("connections", number(limits.connections)),
+        ("connections_per_user", number(limits.connections_per_user)),
+        ("watchers_per_user", number(limits.watchers_per_user)),
+        ("first_request_deadline", seconds(deadlines.first_request)),
+        ("request_deadline", seconds(deadlines.request)),
+        ("answer_deadline", seconds(deadlines.answer)),
+    ];
+    let expected = expected.map(|(key, value)| (key.to_owned(), value));
+    assert_eq!(documented, BTreeMap::from(expected));
+}
+
+#[test]
+fn config_page_example_is_valid() {
+    let page = page("config.md");
+    let lines = section(&page, "## Example").lines();
+    let example = lines.filter_map(|line| line.strip_prefix("    "));
+    let example = example.collect::<Vec<_>>().join("\n");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    let example = example.replace("441e307a-…", "441e307a-0000-4000-8000-000000000001");
+    fs::write(&path, &example).unwrap();
+    let (code, _, errors) = crate::common::check(&path, &["--syntax"]);
+    assert_eq!((code, &*errors), (Some(0), ""), "{example}");
+}
+
+/// Returns the long options in the first cells of a section's tables.
+fn options_of(page: &str, heading: &str) -> BTreeSet<String> {
+    let rows = rows(section(page, heading));
+    let codes = rows.iter().flat_map(|row| codes(&row[0]));
+    codes
+        .filter_map(|code| {
+            let name = code.strip_prefix("--")?;
+            let end = name.find([' ', '=', '[']).unwrap_or(name.len());
+            Some(name[..end].to_owned())
+        })
+        .collect()
+}
+
+#[test]
+fn cli_page_lists_the_commands_options_and_formats_of_the_helper() {
+    let page = page("cli.md");
+    let heading = "## `domo-token`";
+    let documented = options_of(&page, heading);
+    let expected: BTreeSet<String> = OPTIONS.iter().map(|o| o.long.to_owned()).collect();
+    assert_eq!(documented, expected);
+    for verb in VERBS {
+        let own = format!("### `domo-token {}`", verb.name);
+        let text = section(&page, &own);
+        for option in OPTIONS
+            .iter()
+            .filter(|option| option.verbs.contains(&verb.verb) && option.verbs.len() == 1)
+        {
+            assert!(
+                text.contains(&format!("`--{}", option.long)),
+                "{own}: --{}",
+                option.long
+            );
+        }
+    }
+    for option in OPTIONS {
+        if let (Some(short), text) = (option.short, section(&page, heading)) {
+            let name = format!("`-{short}`, `--{}", option.long);
+            assert!(text.contains(&name), "{name}");
+        }
+        if let Value::OneOf(_, values) = option.value {
+            for value in values {
+                assert!(page.contains(&format!("`{value}`")), "{value}");
+            }
+        }
+    }
+    let formats = first_codes(&page, "### Output formats");
+    let expected: BTreeSet<String> = FORMATS.iter().map(|name| (*name).to_owned()).collect();
+    assert_eq!(formats, expected);
+}
+
+/// Returns the long options of a clap command, without help and version.
+fn clap_options(command: &clap::Command, is_global: bool) -> BTreeSet<String> {
+    let arguments = command.get_arguments().filter(|argument| {
+        !matches!(argument.get_action(), ArgAction::Help | ArgAction::Version)
+            && argument.is_global_set() == is_global
+    });
+    arguments
+        .filter_map(|argument| argument.get_long().map(str::to_owned))
+        .collect()
+}
+
+#[test]
+fn cli_page_lists_the_commands_and_options_of_the_daemon_and_the_sandbox() {
+    let page = page("cli.md");
+    let mut command = Flags::command();
+    command.build();
+    let mut documented = options_of(&page, "### Options of `domo-tokend`");
+    assert!(documented.remove("help") && documented.remove("version"));
+    assert_eq!(documented, clap_options(&command, true));
+    for verb in command.get_subcommands() {
+        if verb.get_name() == "help" {
+            continue;
+        }
+        let heading = format!("### `domo-tokend {}`", verb.get_name());
+        assert_eq!(
+            options_of(&page, &heading),
+            clap_options(verb, false),
+            "{heading}"
+        );
+    }
+    let command = domo_sandbox::program::Flags::command();
+    let mut documented = options_of(&page, "## `domo-sandbox`");
+    assert!(documented.remove("help") && documented.remove("version"));
+    assert_eq!(documented, clap_options(&command, false));
+}
+
+#[test]
+fn cli_page_lists_the_fields_of_json_output() {
+    let page = page("cli.md");
+    let sandbox = sandbox(HOUR);
+    let daemon = crate::common::Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let fields = |arguments: &[&str]| -> Json {
+        let output = daemon.ask(arguments);
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let names = |object: &Json| -> BTreeSet<String> {
+        object.as_object().unwrap().keys().cloned().collect()
+    };
+    let token = fields(&["-o", "json", "--wait", "data"]);
+    assert_eq!(first_codes(&page, "#### Fields of a token"), names(&token));
+    let explained = names(&fields(&["--explain", "--json", "data"]));
+    let denied = names(&fields(&["--explain", "--json", "nosuch"]));
+    let both = explained.union(&denied).cloned().collect::<BTreeSet<_>>();
+    assert_eq!(first_codes(&page, "#### Fields of an explanation"), both);
+    let status = fields(&["status", "--json"]);
+    let broker = first_codes(&page, "#### Fields of the daemon's status");
+    assert_eq!(broker, names(&status["broker"]));
+    let set = first_codes(&page, "#### Fields of a scope set's status");
+    assert_eq!(set, names(&status["tokens"][0]));
+}
+
+#[test]
+fn exit_codes_page_lists_each_code_of_the_helper_and_the_daemon() {
+    let page = page("exit-codes.md");
+    let codes = |heading: &str| -> BTreeSet<String> { first_codes(&page, heading) };
+    let stated: BTreeSet<String> = VERBS
+        .iter()
+        .flat_map(|verb| verb.exit)
+        .filter(|(code, _)| !code.is_empty())
+        .map(|(code, _)| (*code).to_owned())
+        .collect();
+    assert_eq!(codes("## `domo-token`"), stated);
+    let all = ["0", "2", "70", "74", "75", "78"].map(str::to_owned);
+    assert_eq!(codes("## `domo-tokend`"), BTreeSet::from(all));
+}
+
+#[test]
+fn faq_explains_each_scope_that_completions_offer() {
+    let page = page("faq.md");
+    let heading = "### Which scopes exist, and what is each for?";
+    let documented = first_codes(&page, heading);
+    let all = "account audit buzz dashboard data user workflow".split(' ');
+    let all: BTreeSet<String> = all.map(str::to_owned).collect();
+    assert_eq!(documented, all);
+    let output = helper(Path::new("/nonexistent"), &["completions", "bash"])
+        .output()
+        .unwrap();
+    let script = String::from_utf8(output.stdout).unwrap();
+    let is_word = |c: char| c.is_ascii_lowercase();
+    let offered: BTreeSet<&str> = script.split(|c| !is_word(c)).collect();
+    for scope in &all {
+        assert!(offered.contains(&**scope), "{scope}: {script}");
+    }
+}
+
+/// Returns whether a file or directory of tests, or a module, has this name.
+fn is_test_or_module(name: &str) -> bool {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = name.replace("::", "/");
+    let directories = ["", "tests", "tests/it", "src", "crates/core/src"];
+    let mut found = directories
+        .iter()
+        .flat_map(|directory| ["", ".rs"].map(|end| root.join(directory).join(path.clone() + end)));
+    found.any(|path| path.exists())
+}
+
+#[test]
+fn threat_model_names_tests_and_modules_that_exist() {
+    let page = page("threat-model.md");
+    let page = page.replace('\n', " ");
+    let references = page.split('[').skip(1).filter_map(|rest| {
+        let (reference, after) = rest.split_once(']')?;
+        (!after.starts_with('(')).then_some(reference)
+    });
+    let names: Vec<String> = references.flat_map(codes).collect();
+    assert!(names.len() > 30, "{names:?}");
+    // Settings are in brackets as well.
+    let missing: Vec<_> = names
+        .iter()
+        .filter(|name| *name != "[broker]" && !is_test_or_module(name))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
