@@ -53,7 +53,7 @@ impl Writer {
             Event::End(TagEnd::Emphasis | TagEnd::Strong) => self.style = roman,
             Event::Start(Tag::Item) => self.in_item = true,
             Event::End(end) => self.end(end),
-            // Links are named by their words; what else begins says nothing by itself.
+            // Of links only the text is printed; other elements have no text of their own.
             Event::Start(_) => {}
             other => panic!("{other:?} has no form in a man page yet"),
         }
@@ -87,7 +87,7 @@ impl Writer {
                 let words = self.words();
                 self.cells.push(words);
             }
-            // The heads say what the document's text says around the table.
+            // The text around the table describes the columns, too.
             TagEnd::TableHead => self.cells.clear(),
             TagEnd::TableRow => {
                 let mut cells = std::mem::take(&mut self.cells).into_iter();

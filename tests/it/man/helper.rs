@@ -1,4 +1,4 @@
-//! `domo-token.1`, from what `domo-token --help` is made of.
+//! `domo-token.1`, generated from the parts of `domo-token --help`.
 
 use roff::{Inline, bold, italic, roman};
 
@@ -97,7 +97,7 @@ const ENVIRONMENT: [(&str, &str); 4] = [
 fn sentence(words: &str) -> String {
     let mut chars = words.chars();
     let first = chars.next().map(|c| c.to_ascii_uppercase());
-    // What is typed stays as it is.
+    // Command lines are printed verbatim.
     if words.starts_with(|c: char| c.is_ascii_uppercase()) || words.contains(" = ") {
         return words.to_owned();
     }
