@@ -7,7 +7,7 @@ COPY . .
 RUN packaging/build
 
 FROM debian:bookworm-slim
-# The certificates by which Domo is known: the newest are the right ones.
+# The CA certificates that Domo is verified with; no version is pinned, so that they are current.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates \
@@ -17,6 +17,6 @@ COPY --from=build /src/target/package/domo-tokend /src/target/package/domo-token
 # The volume with the socket is mounted there, in both containers. It is a path, not a secret.
 # hadolint ignore=DL3064
 ENV DOMO_TOKEN_SOCKET=/run/domo-token/broker.sock
-# A number, so that runAsNonRoot can be checked.
+# A number, so that Kubernetes can check runAsNonRoot.
 USER 65532:65532
 ENTRYPOINT ["domo-tokend"]

@@ -1,4 +1,4 @@
-//! `domo-token completions`, asked by the shells that they are for.
+//! `domo-token completions`, run in their shells.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ fn script(shell: &str) -> String {
     stdout
 }
 
-/// What a shell does with a script; `None`, and says so, where there is no such shell.
+/// Runs a script in a shell and returns its output; `None`, with a notice, where the shell is not installed.
 fn run_in(shell: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(shell)
         .args(arguments)
@@ -30,7 +30,7 @@ fn run_in(shell: &str, arguments: &[&str]) -> Option<String> {
     Some(stdout)
 }
 
-/// Command lines, the last word not yet finished, with what it can become.
+/// Command lines whose last word is incomplete, with its completions.
 const UNFINISHED: [(&str, &str); 11] = [
     ("domo-token --format c", "curl"),
     ("domo-token --format=he", "header"),
@@ -49,7 +49,7 @@ const UNFINISHED: [(&str, &str); 11] = [
 fn bash_completes() {
     let script = script("bash");
     for (line, expected) in UNFINISHED {
-        // As readline breaks it into words.
+        // Split into words as readline does.
         let words = line.replace('=', " = ");
         let ask = format!(
             "{script}\nCOMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
@@ -73,7 +73,7 @@ fn fish_completes() {
     }
 }
 
-/// What zsh makes of each line, in a terminal of its own, after these commands.
+/// Returns zsh's completion of each line, in its own terminal, after these commands.
 fn completed_by_zsh(start: &str) -> Option<String> {
     let ask = format!(
         "zmodload zsh/zpty; zpty z zsh -f -i

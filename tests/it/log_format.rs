@@ -86,8 +86,8 @@ fn parse_text(line: &str) -> Option<Line> {
     (is_time && is_level).then_some(parsed)
 }
 
-/// Reads lines by a parser of logfmt that this project has no part in; `None`, with a notice, where it is
-/// not installed. Lines without escapes of other characters are what it writes itself.
+/// Parses lines with an independent logfmt parser, and checks that it quotes their values in the same way;
+/// `None`, with a notice, where it is not installed.
 fn parsed_by_python(lines: &str) -> Option<Vec<Vec<(String, String)>>> {
     const SCRIPT: &str = "\
 import json, sys

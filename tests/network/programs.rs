@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Directories of system programs, also if an ordinary user's `PATH` lacks them.
+/// Directories of system programs, also if they are not in an ordinary user's `PATH`.
 const DIRECTORIES: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// Returns the path of a system program, if it is installed.

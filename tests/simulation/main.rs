@@ -21,7 +21,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use run::{Op, play};
 
-/// Schedules in one run of the tests, unless `PROPTEST_CASES` says otherwise.
+/// Schedules in one run of the tests, unless `PROPTEST_CASES` is set.
 const SCHEDULES: u32 = 10_000;
 
 /// Tests that they are shared among.

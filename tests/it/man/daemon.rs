@@ -90,7 +90,7 @@ fn syntax(arg: &Arg) -> Vec<Inline> {
     words
 }
 
-/// Paragraphs, some after a few words and a colon, and indented lines.
+/// Adds paragraphs, some of which start with a term and a colon, and indented lines.
 fn after_help(page: &mut Page, text: &str) {
     let mut words: Vec<&str> = Vec::new();
     let mut verbatim: Vec<&str> = Vec::new();

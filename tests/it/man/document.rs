@@ -56,7 +56,7 @@ impl Writer {
             Event::End(TagEnd::Emphasis | TagEnd::Strong) => self.style = roman,
             Event::Start(Tag::Item) => self.in_item = true,
             Event::End(end) => self.end(end),
-            // Links are named by their words; what else begins says nothing by itself.
+            // Of links only the text is printed; other elements have no text of their own.
             Event::Start(_) => {}
             other => panic!("{other:?} has no form in a man page yet"),
         }

@@ -1,4 +1,4 @@
-//! `domo-token.1`, from what `domo-token --help` is made of.
+//! `domo-token.1`, generated from the parts of `domo-token --help`.
 
 use domo_token_protocol::scope::DOMO_SCOPES;
 use roff::{Inline, bold, italic, roman};

@@ -1,14 +1,14 @@
-//! A man page in the making.
+//! Writes a man page.
 
 use roff::{Inline, Roff, bold, italic, roman};
 
-/// Of the version that the pages name; a new version gets its own.
+/// The date of the version that the pages name; a new version gets its own.
 const DATE: &str = "2026-11-25";
 
-/// A page, so far.
+/// A page under construction.
 pub(crate) struct Page {
     roff: Roff,
-    /// Whether a section has begun and nothing stands in it.
+    /// Whether the current section is still empty.
     begun: bool,
 }
 
@@ -48,7 +48,7 @@ impl Page {
         self.words(words);
     }
 
-    /// What is said of something.
+    /// Adds a term and its description.
     pub(crate) fn entry(&mut self, of: impl Into<Vec<Inline>>, words: impl Into<Vec<Inline>>) {
         self.roff.control("TP", []);
         self.words(of);
@@ -61,13 +61,13 @@ impl Page {
     }
 
     fn part(&mut self) {
-        // A section parts by itself.
+        // A section heading separates them already.
         if !self.begun {
             self.roff.control("PP", []);
         }
     }
 
-    /// Lines that stay as they are.
+    /// Adds lines verbatim.
     pub(crate) fn verbatim(&mut self, lines: &str) {
         self.part();
         self.roff.control("RS", ["4"]);
@@ -84,7 +84,7 @@ impl Page {
     }
 }
 
-/// Text in which `code` is set apart.
+/// Adds text; `code` is bold.
 pub(crate) fn inline(text: &str) -> Vec<Inline> {
     let parts = text.split('`').enumerate();
     let parts = parts.filter(|(_, part)| !part.is_empty());
@@ -93,7 +93,7 @@ pub(crate) fn inline(text: &str) -> Vec<Inline> {
         .collect()
 }
 
-/// A line of usage: names of values in italics, all else as it is typed.
+/// Adds a line of usage: names of values in italics, everything else in bold.
 pub(crate) fn usage(line: &str) -> Vec<Inline> {
     let mut words = Vec::new();
     for word in line.split_inclusive(' ') {

@@ -8,7 +8,7 @@ type Rule = (&'static str, &'static str);
 
 const PROGRAMS: &str = "app|broker|client|command|daemon|domo|domo-sandbox|domo-token|domo-tokend|helper|log|page|program|sandbox|server|systemd";
 
-const RULES: [Rule; 21] = [
+const RULES: [Rule; 23] = [
     ("hear|hears|heard|hearing", "receives, is notified"),
     ("heed|heeds|heeded|heeding|unheeded", "honours, uses"),
     ("anew", "again"),
@@ -16,7 +16,9 @@ const RULES: [Rule; 21] = [
     ("parted", "separated"),
     ("befall|befalls|befell|befallen", "happens to"),
     ("whoever", "callers that …, the user that …"),
-    ("take|takes|took|taken|taking up", "apply, reload"),
+    ("take|takes|took|taken|taking .. up !to", "apply, reload"),
+    ("crowd|crowds|crowded", "load"),
+    ("door|doors", "listener"),
     ("at hand", "cached, available"),
     ("by turns", "round-robin, alternately"),
     (
@@ -174,6 +176,7 @@ fn phrases_of_the_list_are_found_in_each_form_and_across_lines() {
         ("What befell it?", "befell"),
         ("Whoever may have it.", "whoever"),
         ("The config is taken\nup.", "taken up"),
+        ("A daemon takes changes up by itself.", "takes changes up"),
         ("A token is at hand.", "at hand"),
         ("They go by turns.", "by turns"),
         ("It is not yet told that.", "is not yet told"),
@@ -203,7 +206,7 @@ fn plain_text_passes() {
         "It is. Told by others.",
         "They are told apart, and are not told from others.",
         "It ends with the broker, says nobody.",
-        "Take it up there.",
+        "That may take up to 5 s.",
         "The token. Lives are other things.",
         "Callers share the mending-machine; the handle.",
         "Domo rejects the token, which expires in 5 s.",
