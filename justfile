@@ -1,18 +1,18 @@
-# `just test status::` runs the tests whose path contains that.
+# `just test status::` runs only the tests whose path contains that text.
 #
-# Tests a change in under a minute: all but slow tests.
+# Tests a change in less than a minute, without the slow tests.
 test *ARGS:
     .ci/test {{ARGS}}
 
-# What CI runs: fmt, clippy, docs, the README's commands, packages, all tests.
+# Runs what CI runs: fmt, clippy, docs, the README's commands, packages, all tests.
 check:
     bash .ci/run
 
-# Builds for Windows and runs the tests under wine. Needs Debian and root; installs what is missing.
+# Builds for Windows and runs the tests under wine. Needs Debian and root; installs missing packages.
 windows:
     bash .ci/windows
 
-# Needs cargo-deny. `cargo deny check advisories` needs an internet connection besides.
+# Checks dependencies and licenses. Needs cargo-deny. `cargo deny check advisories` also needs an internet connection.
 deny:
     cargo deny --offline check bans licenses sources
 
@@ -20,7 +20,7 @@ deny:
 machete:
     cargo machete
 
-# `just bench L1 L3` measures these rows only, `--rounds N` sets how often; `--json` prints JSON, `--write
+# `just bench L1 L3` measures only these rows, `--rounds N` sets the number of rounds, `--json` prints JSON, `--write
 # docs/performance.md` replaces the table there. Needs a C compiler.
 #
 # Measures each performance row against its lower bound.
@@ -28,11 +28,11 @@ bench *ARGS: helper
     cargo bench --locked --bench load -- \
         --static-helper "target/$(rustc -vV | sed -n 's/^host: //p')/release-helper/domo-token" {{ARGS}}
 
-# Runs for long with short lifetimes, faults, kills and stops, and writes the graph of the docs.
+# Runs a soak test with short lifetimes, faults, kills and stops, and writes the graph of the docs.
 soak SECONDS='1200':
     cargo bench --locked --bench load -- --soak {{SECONDS}} --write docs/soak.svg
 
-# Compares with oidc-agent and git credential-cache; see benches/peers/compare.py for what it needs.
+# Compares with oidc-agent and git credential-cache; benches/peers/compare.py lists the required programs.
 peers *ARGS:
     cargo build --locked --release --workspace --bins
     python3 benches/peers/compare.py {{ARGS}}
@@ -42,7 +42,7 @@ instructions:
     cargo build --locked --release --bin domo-tokend
     DOMO_TOKEND=$PWD/target/release/domo-tokend cargo test --locked --test instructions -- --nocapture
 
-# Connects as 65 536 uids for half a minute while others must be served. Needs root and an idle machine.
+# Connects as 65 536 uids for half a minute while other callers must be served. Needs root and an idle machine.
 flood SECONDS='30':
     cargo build --locked --release --bin domo-tokend
     DOMO_TOKEN_FLOOD={{SECONDS}} DOMO_TOKEND=$PWD/target/release/domo-tokend \
@@ -51,7 +51,7 @@ flood SECONDS='30':
 # Needs cargo-fuzz and a nightly toolchain. New inputs are written to fuzz/target/corpus/; `just fuzz-keep` copies
 # them into the repository.
 #
-# Runs each fuzz target for that long.
+# Runs each fuzz target for that many seconds.
 fuzz SECONDS='600':
     #!/usr/bin/env bash
     set -euo pipefail
@@ -90,11 +90,11 @@ mutants:
 quickstart *ARGS:
     cargo run --example quickstart -- {{ARGS}}
 
-# Builds the programs as they are shipped, into target/package/.
+# Builds the programs for release, into target/package/.
 release:
     packaging/build
 
-# Builds the helper only.
+# Builds only the helper.
 helper:
     packaging/build helper
 
@@ -102,7 +102,7 @@ helper:
 book:
     .ci/book
 
-# Regenerates the man pages, after a change of help, flags, docs/config.md or docs/protocol.md.
+# Regenerates the man pages after a change of help, docs/config.md or docs/protocol.md.
 man:
     UPDATE_MAN=1 cargo test --test it man::
 

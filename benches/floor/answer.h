@@ -1,4 +1,4 @@
-/* What both floor servers share: the bytes they answer with, and where they listen.
+/* Shared by both minimal servers: the bytes of their responses, and their socket.
  * Usage: PROGRAM SOCKET ANSWER_FILE; the file has the greeting before the frame. */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,7 +26,7 @@ static int listen_at(int argc, char **argv, int flags) {
 	return listener;
 }
 
-/* Only a connection's first answer has the greeting. */
+/* Only a connection's first response has the greeting. */
 static int reply(int stream, int first) {
 	size_t skip = first ? 0 : GREETING;
 	ssize_t length = answer_length - skip;

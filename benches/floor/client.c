@@ -1,4 +1,4 @@
-/* The floor of one call of the helper: connect, ask, print the token, end.
+/* The lower bound of a call of the helper: connect, send a request, print the token, exit.
  * Usage: client SOCKET REQUEST_FILE TEXT_OFFSET TEXT_LENGTH ANSWER_LENGTH */
 #include <fcntl.h>
 #include <stdlib.h>

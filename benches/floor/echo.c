@@ -1,4 +1,4 @@
-/* The floor of a round trip: a thread for each connection that reads and writes, blocking. */
+/* The lower bound of a round trip: one blocking thread per connection that reads and writes. */
 #include <pthread.h>
 #include <stdint.h>
 

@@ -1,4 +1,4 @@
-/* The floor of many connections: one thread, epoll, no more than it takes to answer. */
+/* The lower bound with many connections: one thread with epoll that only sends responses. */
 #include <sys/epoll.h>
 
 #include "answer.h"

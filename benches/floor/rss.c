@@ -1,4 +1,4 @@
-/* The most memory that a command held, in KiB, on standard error. Usage: rss COMMAND... */
+/* Prints the peak memory of a command, in KiB, on standard error. Usage: rss COMMAND... */
 #include <spawn.h>
 #include <stdio.h>
 #include <sys/resource.h>

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""domo-token beside oidc-agent and git credential-cache, in one interleaved run.
+"""Compares domo-token with oidc-agent and git credential-cache, in one interleaved run.
 
 Needs the release build of this workspace (domo-tokend, domo-token, domo-sandbox), cc, openssl, git, and
-Debian's oidc-agent-cli. What isn't there is left out, aloud. Prints tables in Markdown; with --write FILE
-they go between the file's markers. All daemons run on one core, all callers on another.
+Debian's oidc-agent-cli. A missing program is skipped with a notice. Prints a table in Markdown; with --write FILE,
+replaces the text between the file's markers. All daemons run on one core, all callers on another.
 """
 
 import argparse
@@ -36,9 +36,9 @@ ENTRY = "protocol=https\nhost=api.domo.com\nusername=token\n"
 TOKEN = "eyJ" + "a" * 640
 
 
-def run(command, environment=None, says=None):
-    """Runs on the callers' core; gives the time it took, the exit code and standard output."""
-    stdin = {"input": says} if says else {"stdin": subprocess.DEVNULL}
+def run(command, environment=None, text=None):
+    """Runs a command on the callers' core. Returns the duration, the exit code and standard output."""
+    stdin = {"input": text} if text else {"stdin": subprocess.DEVNULL}
     start = time.monotonic()
     try:
         done = subprocess.run(
@@ -51,17 +51,16 @@ def run(command, environment=None, says=None):
     return time.monotonic() - start, code, out
 
 
-# Each daemon gets a session of its own, as the one that daemonises itself has: the system shares the
-# processors out by session.
+# Each daemon gets its own session, like the one that daemonises itself: the scheduler divides processors by session.
 def on_core(core):
     return lambda: os.sched_setaffinity(0, {core})
 
 
-def wait_for(condition, words):
+def wait_for(condition, what):
     end = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > end:
-            sys.exit(f"compare: waited in vain: {words}")
+            sys.exit(f"compare: timed out waiting for {what}")
         time.sleep(0.02)
 
 
@@ -76,7 +75,7 @@ def children(pid):
 
 
 class Issuer:
-    """Just enough of an OpenID provider for oidc-agent, over TLS as it demands."""
+    """A minimal OpenID provider for oidc-agent, over TLS because oidc-agent requires it."""
 
     def __init__(self, folder):
         self.hits, self.mode = 0, "good"
@@ -140,7 +139,7 @@ class Domo:
         self.folder = folder
         self.socket = folder / "domo.sock"
         self.environment = {"DOMO_TOKEN_SOCKET": str(self.socket)}
-        # As it is shipped, where that has been built.
+        # The helper as it is shipped, if that has been built.
         static = sorted((ROOT / "target").glob("*/release-helper/domo-token"))
         program = static[0] if static else BUILT / "domo-token"
         self.helper = [program, "data"]
@@ -226,11 +225,11 @@ class Oidc:
         home = self.folder / "home"
         (home / ".oidc-agent").mkdir(parents=True, exist_ok=True)
         base = {"HOME": str(home), "PATH": os.environ["PATH"]}
-        said = subprocess.run(
+        output = subprocess.run(
             ["oidc-agent"], env=base, stdout=subprocess.PIPE, text=True, preexec_fn=on_core(SERVER)
         ).stdout
-        self.socket = pathlib.Path(re.search(r"OIDC_SOCK=([^;]+)", said)[1])
-        self.pid = int(re.search(r"OIDCD_PID=(\d+)", said)[1])
+        self.socket = pathlib.Path(re.search(r"OIDC_SOCK=([^;]+)", output)[1])
+        self.pid = int(re.search(r"OIDCD_PID=(\d+)", output)[1])
         self.environment = base | {"OIDC_SOCK": str(self.socket)}
         subprocess.run(
             ["oidc-gen", "acme", "--no-save", "--pw-cmd=echo pw", "-m", "--flow=refresh", "--rt=rt",
@@ -257,11 +256,11 @@ class Oidc:
 
     def again(self):
         home = self.environment
-        said = subprocess.run(
+        output = subprocess.run(
             ["oidc-agent"], env=home, stdout=subprocess.PIPE, text=True, preexec_fn=on_core(SERVER)
         ).stdout
-        self.socket = pathlib.Path(re.search(r"OIDC_SOCK=([^;]+)", said)[1])
-        self.pid = int(re.search(r"OIDCD_PID=(\d+)", said)[1])
+        self.socket = pathlib.Path(re.search(r"OIDC_SOCK=([^;]+)", output)[1])
+        self.pid = int(re.search(r"OIDCD_PID=(\d+)", output)[1])
         self.environment = home | {"OIDC_SOCK": str(self.socket)}
 
     def stop(self):
@@ -271,7 +270,7 @@ class Oidc:
 class Git:
     name = "git credential-cache"
     fresh = None
-    says = ENTRY
+    stdin = ENTRY
 
     def __init__(self, folder):
         self.socket = folder / "git" / "socket"
@@ -302,14 +301,14 @@ class Git:
             os.kill(pid, signal.SIGKILL)
 
     def again(self):
-        """It comes with the next call, and knows nothing."""
+        """Does nothing: the next call starts a daemon without entries."""
 
     def stop(self):
         self.killed()
 
 
 def token_of(peer):
-    return run(peer.helper, peer.environment, getattr(peer, "says", None))
+    return run(peer.helper, peer.environment, getattr(peer, "stdin", None))
 
 
 def ratio(values):
@@ -317,14 +316,14 @@ def ratio(values):
 
 
 def scripts(peers, load, folder, rounds):
-    """The time of one helper process, as times /bin/true."""
+    """Returns the duration of a helper process as a ratio to that of /bin/true."""
     found = {peer.name: [] for peer in peers}
-    says = folder / "says"
+    stdin = folder / "stdin"
 
     def span(command, environment=None, text=""):
-        says.write_text(text)
+        stdin.write_text(text)
         done = subprocess.run(
-            [load, "time", says, "40", *command], env=environment, stdout=subprocess.PIPE, text=True,
+            [load, "time", stdin, "40", *command], env=environment, stdout=subprocess.PIPE, text=True,
             check=True,
         )
         return float(done.stdout)
@@ -332,13 +331,13 @@ def scripts(peers, load, folder, rounds):
     for _ in range(rounds):
         floor = span(["/bin/true"])
         for peer in peers:
-            ours = span(peer.helper, peer.environment, getattr(peer, "says", ""))
+            ours = span(peer.helper, peer.environment, getattr(peer, "stdin", ""))
             found[peer.name].append(ours / floor)
     return {name: ratio(ratios) for name, ratios in found.items()}
 
 
 def rates(peers, load, folder, rounds, clients, seconds):
-    """Answers a second, one for each connection, from so many clients at once."""
+    """Returns the responses per second to that many concurrent clients, with one connection per request."""
     found = {peer.name: [] for peer in peers}
     for _ in range(rounds):
         for peer in peers:
@@ -354,23 +353,23 @@ def rates(peers, load, folder, rounds, clients, seconds):
 
 
 def state(peer):
-    """What to say of its processes where callers get nothing."""
+    """Returns a note if the daemon has ended."""
     pids = peer.pids()
     alive = pids and all(pathlib.Path(f"/proc/{pid}").exists() for pid in pids)
-    return "" if alive else "; the daemon is dead"
+    return "" if alive else "; the daemon has exited"
 
 
-def others(peer, trouble):
-    """What ten callers meet while there is trouble."""
+def others(peer, fault):
+    """Returns the results of ten callers during a fault."""
     if "eyJ" not in token_of(peer)[2]:
-        # It has not outlived the trouble before.
+        # It has not survived the previous fault.
         peer.stop()
         peer.start()
-    with trouble(peer):
-        met = [token_of(peer) for _ in range(10)]
-    good = [span for span, code, out in met if code == 0 and "eyJ" in out]
-    if len(good) < len(met):
-        return f"{len(met) - len(good)} of {len(met)} get nothing{state(peer)}"
+    with fault(peer):
+        results = [token_of(peer) for _ in range(10)]
+    good = [span for span, code, out in results if code == 0 and "eyJ" in out]
+    if len(good) < len(results):
+        return f"{len(results) - len(good)} of {len(results)} fail{state(peer)}"
     return f"served, {max(good) * 1000:.0f} ms at most"
 
 
@@ -392,19 +391,19 @@ def hanging(peer):
 
 def garbage(load):
     @contextlib.contextmanager
-    def trouble(peer):
+    def fault(peer):
         sending = subprocess.Popen([load, "garbage", peer.socket, "3"])
         yield
         sending.kill()
         sending.wait()
-    return trouble
+    return fault
 
 
 def outage(kind):
     @contextlib.contextmanager
-    def trouble(peer):
+    def fault(peer):
         peer.outage(kind)
-        # Somebody wants a new token meanwhile; that may fail, the others must not notice.
+        # One caller requests a new token meanwhile. That may fail, but must not affect the others.
         asking = subprocess.Popen(
             peer.fresh, env=peer.environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -414,31 +413,31 @@ def outage(kind):
         asking.kill()
         asking.wait()
         peer.recover(kind)
-    return trouble
+    return fault
 
 
 def deaf(peer):
-    """Leaves without reading its answer; says whether the next one is served after that."""
+    """Disconnects callers that have not read their response. Returns whether the next caller is served."""
     for _ in range(20):
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as stream:
             stream.connect(str(peer.socket))
             stream.sendall(peer.request)
     time.sleep(0.3)
     _, code, out = token_of(peer)
-    return "served" if code == 0 and "eyJ" in out else f"gets nothing{state(peer)}"
+    return "served" if code == 0 and "eyJ" in out else f"fails{state(peer)}"
 
 
 def at_kill(peer):
     peer.killed()
     _, code, out = token_of(peer)
-    down = f"exit {code}, {'nothing' if not out.strip() else 'output'} on stdout"
+    down = f"exit {code}, {'no output' if not out.strip() else 'output'} on stdout"
     peer.again()
     start = time.monotonic()
     while time.monotonic() - start < 3:
         _, code, out = token_of(peer)
         if code == 0 and "eyJ" in out:
-            return f"{down}; started again: a token after {time.monotonic() - start:.2f} s"
-    return f"{down}; started again: no token within 3 s"
+            return f"{down}; restarted: a token after {time.monotonic() - start:.2f} s"
+    return f"{down}; restarted: no token within 3 s"
 
 
 def table(peers, rows):
@@ -455,26 +454,26 @@ def measure(peers, folder, rounds, seconds):
     subprocess.run(
         ["cc", "-O2", "-D_GNU_SOURCE", "-pthread", "-o", load, HERE / "load.c"], check=True
     )
-    rows = [("helper process: times /bin/true", scripts(peers, load, folder, rounds))]
+    rows = [("helper process: ratio to /bin/true", scripts(peers, load, folder, rounds))]
     memory = {peer.name: f"{sum(map(pss, peer.pids())):.1f}" for peer in peers}
     rows.append(("daemon's memory (PSS), MiB", memory))
     for clients in (1, 8, 64):
         found = rates(peers, load, folder, rounds, clients, seconds)
-        rows.append((f"answers a second, a connection each, {clients} at once", found))
+        rows.append((f"responses per second, one connection each, {clients} concurrent clients", found))
     each = lambda job: {peer.name: job(peer) for peer in peers}
-    rows.append(("others, while 500 connections say nothing", each(lambda p: others(p, hanging))))
-    rows.append(("others, while one sends garbage", each(lambda p: others(p, garbage(load)))))
+    rows.append(("other callers, with 500 silent connections", each(lambda p: others(p, hanging))))
+    rows.append(("other callers, while one sends garbage", each(lambda p: others(p, garbage(load)))))
     after = {peer.name: f"{sum(map(pss, peer.pids())):.1f}" for peer in peers if peer.pids()}
-    rows.append(("memory after that, MiB", after))
-    for kind, words in (("down", "is down"), ("hang", "doesn't answer")):
-        job = lambda p: others(p, outage(kind)) if p.fresh else "asks no server"
-        rows.append((f"others, while the server {words} and one wants a new token", each(job)))
+    rows.append(("daemon's memory (PSS) after that, MiB", after))
+    for kind, words in (("down", "is down"), ("hang", "does not respond")):
+        job = lambda p: others(p, outage(kind)) if p.fresh else "has no server"
+        rows.append((f"other callers, while the server {words} and one requests a new token", each(job)))
     rows.append(("kill -9", each(at_kill)))
     for peer in peers:
         if isinstance(peer, (Git, Oidc)):
             peer.stop()
             peer.start()
-    rows.append(("another, after callers that left before their answer", each(deaf)))
+    rows.append(("next caller, after callers that disconnected before their response", each(deaf)))
     return table(peers, rows)
 
 
@@ -491,7 +490,7 @@ def main():
         peers = []
         for kind, program in kinds:
             if not shutil.which(program):
-                print(f"compare: no {program}, so {kind.name} is left out", file=sys.stderr)
+                print(f"compare: skipping {kind.name}: {program} is not installed", file=sys.stderr)
                 continue
             folder = pathlib.Path(place) / kind.__name__
             folder.mkdir(mode=0o700)

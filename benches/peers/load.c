@@ -1,6 +1,6 @@
-/* Callers of any of the daemons, one request for each connection.
- * load ask SOCKET REQUEST_FILE THREADS SECONDS ANSWER_BYTES HALF_CLOSE   prints answers a second
- * load garbage SOCKET SECONDS                                            sends nonsense, again and again
+/* Callers of any of the daemons, one request per connection.
+ * load ask SOCKET REQUEST_FILE THREADS SECONDS ANSWER_BYTES HALF_CLOSE   prints responses per second
+ * load garbage SOCKET SECONDS                                            sends invalid requests repeatedly
  * load time INPUT_FILE TIMES COMMAND...                                  prints the median microseconds */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,7 +29,7 @@ static double now(void) {
 	return t.tv_sec + t.tv_nsec / 1e9;
 }
 
-/* Zero if it was not answered. */
+/* Returns zero if there was no response. */
 static int ask(void) {
 	char answer[65536];
 	size_t filled = 0;
@@ -40,7 +40,7 @@ static int ask(void) {
 	    send(stream, request, request_length, MSG_NOSIGNAL) == request_length) {
 		if (half_close)
 			shutdown(stream, SHUT_WR);
-		/* Whoever closes its side waits for the other's end: git's daemon dies of a caller that is gone. */
+		/* After closing its side, a caller waits for the other's end: git's daemon crashes if a caller is gone. */
 		while (half_close || filled < answer_bytes) {
 			ssize_t got = read(stream, answer, sizeof answer);
 			if (got <= 0)
@@ -67,7 +67,7 @@ static int ascending(const void *a, const void *b) {
 
 extern char **environ;
 
-/* The command's output goes nowhere. */
+/* Discards the command's output. */
 static int time_command(const char *input, int times, char **command) {
 	double spans[10000];
 	posix_spawn_file_actions_t actions;
