@@ -1,4 +1,4 @@
-//! The documentation as a whole: links resolve, each page is in the book and near its front page.
+//! The documentation as a whole: links resolve, each page is in the book and near its front page, quoted messages exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -211,4 +211,71 @@ fn pages_have_one_title_and_unique_headings() {
 fn readme_has_at_most_130_lines() {
     let count = read("README.md").lines().count();
     assert!(count <= 130, "{count}");
+}
+
+/// Returns the code of the programs without their tests, with strings that take several lines as one.
+fn program_code() -> String {
+    let mut code = String::new();
+    let mut directories = vec![root().join("src"), root().join("crates")];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            let is_test = path.file_stem().is_some_and(|name| name == "tests");
+            if path.is_dir() && !is_test {
+                directories.push(path);
+            } else if !is_test && path.extension().is_some_and(|end| end == "rs") {
+                code.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let mut lines = code.split("\\\n");
+    let first = lines.next().unwrap().to_owned();
+    lines.fold(first, |text, line| text + line.trim_start())
+}
+
+/// Returns the code spans in the columns of a page that quote messages.
+fn quoted_messages(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let (mut column, mut quoting, mut in_head) = (0, None, false);
+    for event in parse(text) {
+        if let Event::Start(Tag::Table(_)) = event {
+            quoting = None;
+        } else if let Event::Start(Tag::TableHead) = event {
+            (column, in_head) = (0, true);
+        } else if let Event::Start(Tag::TableRow) = event {
+            (column, in_head) = (0, false);
+        } else if let Event::End(TagEnd::TableCell) = event {
+            column += 1;
+        } else if let Event::Text(text) = event {
+            if in_head && &*text == "message contains" {
+                quoting = Some(column);
+            }
+        } else if let (Event::Code(code), false) = (event, in_head)
+            && quoting == Some(column)
+        {
+            found.push(code.into_string());
+        }
+    }
+    found
+}
+
+#[test]
+fn quoted_messages_are_in_the_code() {
+    let code = program_code();
+    let (mut missing, mut count) = (Vec::new(), 0);
+    for page in all_pages() {
+        for message in quoted_messages(&read(&page)) {
+            // Numbers and what an ellipsis stands for are arguments of the message.
+            let parts = message.split(|c: char| c == '…' || c.is_ascii_digit());
+            let parts = parts.map(|part| part.trim_matches(|c: char| !c.is_alphabetic()));
+            for part in parts.filter(|part| part.len() > 7) {
+                count += 1;
+                if !code.contains(part) {
+                    missing.push(format!("{page}: {message}: no message has {part:?}"));
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+    assert!(count > 20, "{count} messages");
 }
