@@ -33,13 +33,13 @@ pub enum SocketOrigin {
 /// contains no secret.
 ///
 /// ```
+/// # #[cfg(unix)] {
 /// use domo_token_client::{Broker, ErrorKind};
 ///
-/// # let folder = std::env::temp_dir();
-/// # let path = folder.join("no-such-broker.sock");
-/// let error = Broker::connect_to(path).unwrap_err();
+/// let error = Broker::connect_to("/no-such-folder/broker.sock").unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::NotRunning);
 /// assert!(error.is_retryable());
+/// # }
 /// ```
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
