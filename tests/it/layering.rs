@@ -182,6 +182,7 @@ fn wall_clock_is_read_only_for_display_and_retry_after_dates() {
     let expected = [
         "crates/cli/src/status.rs",
         "crates/client/src/clock.rs",
+        "crates/client/src/status.rs",
         "crates/client/src/token.rs",
         "src/audit.rs",
         "src/broker/metrics.rs",

@@ -118,10 +118,27 @@ pub(crate) fn epoch(at: SystemTime) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::io::ErrorKind;
+    use std::io;
     use std::process::Command;
 
     use super::*;
+    use domo_token_protocol::messages::RefusalKind;
+
+    #[test]
+    fn denials_have_the_same_names_as_in_metrics_and_audit_lines() {
+        for (kind, refusal) in [
+            (ErrorKind::NotPermitted, RefusalKind::NotPermitted),
+            (ErrorKind::UnknownClient, RefusalKind::UnknownClient),
+            (ErrorKind::UnknownScope, RefusalKind::UnknownScope),
+            (ErrorKind::MinTtlTooLong, RefusalKind::MinTtlTooLong),
+            (ErrorKind::Rejected, RefusalKind::Denied),
+            (ErrorKind::Gone, RefusalKind::Gone),
+            (ErrorKind::Unavailable, RefusalKind::Unavailable),
+            (ErrorKind::Busy, RefusalKind::Busy),
+        ] {
+            assert_eq!(denial_name(kind), refusal.name());
+        }
+    }
 
     /// Characters that have a special meaning in a shell.
     const SPECIAL_CHARACTERS: &str = "a'b\"c\\d$HOME`id`$(id) e\nf!g%h\\'i;j&k|l*~\\\\'\u{2019}";
@@ -137,7 +154,7 @@ mod tests {
         let output = Command::new(shell).args(["-c", &script]).output();
         match output {
             Ok(output) => Some(String::from_utf8(output.stdout).unwrap()),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 not_tried(shell);
                 None
             }
