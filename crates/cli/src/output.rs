@@ -122,6 +122,23 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use domo_token_protocol::messages::RefusalKind;
+
+    #[test]
+    fn denials_have_the_same_names_as_in_metrics_and_audit_lines() {
+        for (kind, refusal) in [
+            (ErrorKind::NotPermitted, RefusalKind::NotPermitted),
+            (ErrorKind::UnknownClient, RefusalKind::UnknownClient),
+            (ErrorKind::UnknownScope, RefusalKind::UnknownScope),
+            (ErrorKind::MinTtlTooLong, RefusalKind::MinTtlTooLong),
+            (ErrorKind::Rejected, RefusalKind::Denied),
+            (ErrorKind::Gone, RefusalKind::Gone),
+            (ErrorKind::Unavailable, RefusalKind::Unavailable),
+            (ErrorKind::Busy, RefusalKind::Busy),
+        ] {
+            assert_eq!(denial_name(kind), refusal.name());
+        }
+    }
 
     /// What a shell could read as something else.
     const SPECIAL_CHARACTERS: &str = "a'b\"c\\d$HOME`id`$(id) e\nf!g%h\\'i;j&k|l*~\\\\'\u{2019}";
