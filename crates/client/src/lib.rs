@@ -23,6 +23,7 @@
 //! - `broker`, and by feature `tokio` and `reqwest`: the API.
 //! - `status`: what a broker reports about itself.
 //! - `queries`: the calls of both brokers about the broker itself: status, metrics, explain.
+//! - `testing`, a feature: a broker inside a test.
 
 #![warn(missing_docs)]
 
@@ -56,6 +57,8 @@ mod status;
 mod queries;
 #[cfg(any(feature = "reqwest", feature = "reqwest-blocking"))]
 pub mod reqwest;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use broker::{Broker, DEFAULT_TIMEOUT, TokenRequest};
 pub use error::{Error, ErrorKind};

@@ -13,6 +13,7 @@ use std::process::abort;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use domo_token_client::testing::FakeBroker;
 use domo_token_client::{Broker, Token};
 use domo_token_protocol::messages::{Request, TokenRequest};
 use fork::{Fork, fork, waitpid};
@@ -283,4 +284,17 @@ fn child_that_drops_a_watch_does_not_affect_its_parents_connection() {
     release.send(()).unwrap();
     assert_eq!(next(&mut only.unwrap()), 8);
     assert_eq!(fake.connections(), 2, "the broker's own and the watch's");
+}
+
+#[test]
+fn forked_child_that_drops_a_fake_broker_leaves_its_parents_running() {
+    let fake = FakeBroker::start().unwrap();
+    let broker = fake.broker();
+    let mut shared = Some(fake);
+    assert!(in_a_child(|| {
+        drop(shared.take());
+        true
+    }));
+    assert!(broker.token("data").is_ok());
+    assert!(shared.is_some_and(|fake| fake.socket().exists()));
 }

@@ -1,0 +1,147 @@
+//! The thread of a fake broker: one loop over all its sockets.
+
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::grants::Grants;
+use super::session::{Output, Session};
+use crate::clock::boot_now;
+
+struct Connection {
+    stream: UnixStream,
+    session: Session,
+    is_open: bool,
+}
+
+/// Serves until the other end of `wake` is closed. A byte from it means that watchers are to be notified.
+pub(super) fn serve(listener: &UnixListener, wake: &UnixStream, grants: &Arc<Mutex<Grants>>) {
+    let mut connections: Vec<Connection> = Vec::new();
+    while let Ok(ready) = wait(listener, wake, &connections) {
+        if ready.wake && is_closed(wake) {
+            return;
+        }
+        let mut grants = grants.lock().unwrap_or_else(PoisonError::into_inner);
+        notify(&mut connections, &mut grants);
+        for index in ready.connections {
+            if let Some(connection) = connections.get_mut(index) {
+                connection.receive(&mut grants);
+            }
+            // What this request changed, before the next one.
+            notify(&mut connections, &mut grants);
+        }
+        drop(grants);
+        if ready.listener {
+            connections.extend(accept(listener));
+        }
+        connections.retain(|connection| connection.is_open);
+    }
+}
+
+#[derive(Default)]
+struct Ready {
+    wake: bool,
+    listener: bool,
+    /// Indexes of connections.
+    connections: Vec<usize>,
+}
+
+/// Waits until a socket is readable.
+fn wait(
+    listener: &UnixListener,
+    wake: &UnixStream,
+    connections: &[Connection],
+) -> io::Result<Ready> {
+    let streams = connections
+        .iter()
+        .map(|connection| connection.stream.as_fd());
+    let all = [wake.as_fd(), listener.as_fd()].into_iter().chain(streams);
+    let mut polled: Vec<_> = all
+        .map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN))
+        .collect();
+    match poll(&mut polled, None) {
+        Ok(_) => {}
+        Err(rustix::io::Errno::INTR) => return Ok(Ready::default()),
+        Err(error) => return Err(error.into()),
+    }
+    let mut ready = polled.iter().map(|socket| !socket.revents().is_empty());
+    Ok(Ready {
+        wake: ready.next().unwrap_or_default(),
+        listener: ready.next().unwrap_or_default(),
+        connections: ready
+            .enumerate()
+            .filter(|(_, ready)| *ready)
+            .map(|(index, _)| index)
+            .collect(),
+    })
+}
+
+/// Reads what wakes the thread, and returns whether the other end is closed.
+fn is_closed(mut wake: &UnixStream) -> bool {
+    let mut bytes = [0; 64];
+    loop {
+        match wake.read(&mut bytes) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+        }
+    }
+}
+
+/// Accepts all connections that wait.
+fn accept(listener: &UnixListener) -> Vec<Connection> {
+    let mut accepted = Vec::new();
+    while let Ok((stream, _)) = listener.accept() {
+        if stream.set_nonblocking(true).is_ok() {
+            accepted.push(Connection {
+                stream,
+                session: Session::new(boot_now()),
+                is_open: true,
+            });
+        }
+    }
+    accepted
+}
+
+/// Sends watchers what has changed.
+fn notify(connections: &mut [Connection], grants: &mut Grants) {
+    for (scope, news) in grants.take_news() {
+        for connection in connections
+            .iter_mut()
+            .filter(|connection| connection.is_open)
+        {
+            let output = connection.session.notify(&scope, &news);
+            connection.send(&output);
+        }
+    }
+}
+
+impl Connection {
+    fn receive(&mut self, grants: &mut Grants) {
+        let mut bytes = [0; 4096];
+        while self.is_open {
+            match self.stream.read(&mut bytes) {
+                Ok(0) => self.is_open = false,
+                Ok(count) => {
+                    let received = bytes.get(..count).unwrap_or_default();
+                    let output = self.session.receive(received, grants, boot_now());
+                    self.send(&output);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => self.is_open = error.kind() == io::ErrorKind::Interrupted,
+            }
+        }
+    }
+
+    /// Sends frames. Closes the connection of a caller that has left too many of them unread.
+    fn send(&mut self, output: &Output) {
+        for frame in &output.frames {
+            self.is_open &= self.stream.write_all(frame).is_ok();
+        }
+        self.is_open &= !output.close;
+    }
+}
