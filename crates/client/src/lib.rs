@@ -26,6 +26,8 @@
 //! - `testing`, a feature: a broker inside a test.
 
 #![warn(missing_docs)]
+// The documentation names the feature of each item where the compiler can: docs.rs has an unstable one.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[doc(hidden)]
 pub mod clock;
@@ -55,7 +57,7 @@ mod broker;
 pub mod tokio;
 mod status;
 mod queries;
-#[cfg(any(feature = "reqwest", feature = "reqwest-blocking"))]
+#[cfg(any(feature = "reqwest-0-13", feature = "reqwest-0-13-blocking"))]
 pub mod reqwest;
 #[cfg(feature = "testing")]
 pub mod testing;

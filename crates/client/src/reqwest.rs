@@ -9,12 +9,12 @@
 //! - A header `Authorization` on the request is replaced. `Accept` counts if it is on the request, not
 //!   if it is among the client's defaults.
 //!
-//! The one here is for reqwest's async client (feature `reqwest`), the one in `blocking` for its blocking client (feature
-//! `reqwest-blocking`).
+//! The one here is for reqwest's async client (feature `reqwest-0-13`), the one in `blocking` for its blocking client (feature
+//! `reqwest-0-13-blocking`).
 
-#[cfg(feature = "reqwest")]
+#[cfg(feature = "reqwest-0-13")]
 mod asynchronous;
-#[cfg(feature = "reqwest-blocking")]
+#[cfg(feature = "reqwest-0-13-blocking")]
 pub mod blocking;
 
 use std::fmt;
@@ -25,7 +25,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
 use crate::error::Error;
 use crate::token::Token;
 
-#[cfg(feature = "reqwest")]
+#[cfg(feature = "reqwest-0-13")]
 pub use asynchronous::Authorizer;
 
 /// Why there is no response.

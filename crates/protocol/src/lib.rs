@@ -1,7 +1,6 @@
-//! The protocol between `domo-tokend` and its callers: messages, frames and the types in them.
+#![doc = include_str!("../README.md")]
 //!
-//! `docs/protocol.md` describes it byte by byte. Nothing here performs I/O or reads a clock. The crate is
-//! versioned with the wire: a message that changes is a new protocol version.
+//! # Modules
 //!
 //! - [`boot_time`]: a moment on the boot clock.
 //! - [`duration`]: durations such as `1h30m`.
