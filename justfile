@@ -16,6 +16,10 @@ windows:
 deny:
     cargo deny --offline check bans licenses sources
 
+# Checks the published crates with each feature alone; `just features powerset` with each combination, by cargo-hack.
+features *ARGS:
+    .ci/features {{ARGS}}
+
 # Finds unused dependencies. Needs cargo-machete.
 machete:
     cargo machete

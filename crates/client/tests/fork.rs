@@ -13,7 +13,6 @@ use std::process::abort;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use domo_token_client::testing::FakeBroker;
 use domo_token_client::{Broker, Token};
 use domo_token_protocol::messages::{Request, TokenRequest};
 use fork::{Fork, fork, waitpid};
@@ -287,9 +286,10 @@ fn child_that_drops_a_watch_does_not_affect_its_parents_connection() {
     assert_eq!(fake.connections(), 2, "the broker's own and the watch's");
 }
 
+#[cfg(feature = "testing")]
 #[test]
 fn forked_child_that_drops_a_fake_broker_leaves_its_parents_running() {
-    let fake = FakeBroker::start().unwrap();
+    let fake = domo_token_client::testing::FakeBroker::start().unwrap();
     let broker = fake.broker();
     let mut shared = Some(fake);
     assert!(in_a_child(|| {

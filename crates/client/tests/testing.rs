@@ -1,6 +1,7 @@
 //! The broker for the tests of apps, and tokens without a broker.
 
 #![cfg(unix)]
+#![cfg(feature = "testing")]
 #![cfg(test)]
 
 use std::io::Read;

@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 fn folder(version: u8) -> PathBuf {
-    let name = format!("../../tests/wire/v{version}");
+    let name = format!("tests/wire/v{version}");
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
