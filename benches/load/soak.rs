@@ -46,7 +46,7 @@ const REST: Duration = Duration::from_millis(5);
 struct Found {
     served: AtomicU64,
     watched: AtomicU64,
-    dead: AtomicU64,
+    expired: AtomicU64,
     /// The messages of the refusals.
     refused: Mutex<Vec<String>>,
     over: AtomicBool,
@@ -103,9 +103,11 @@ fn call(found: &Found, socket: &Path, sandbox: &Sandbox, number: usize) {
             Ok(token) => {
                 let count = found.served.fetch_add(1, Ordering::Relaxed);
                 // Not after each token: a request to the sandbox costs more than everything else here.
-                let is_dead = token.expires_in().is_zero()
+                let is_expired = token.expires_in().is_zero()
                     || (count.is_multiple_of(20) && scope == "data" && !works(sandbox, &token));
-                found.dead.fetch_add(is_dead.into(), Ordering::Relaxed);
+                found
+                    .expired
+                    .fetch_add(is_expired.into(), Ordering::Relaxed);
             }
             Err(error) => found.refuse(error.to_string()),
         }
@@ -144,8 +146,10 @@ fn watch(found: &Found, socket: &Path, number: usize) {
     // Errors about the daemon's absence during a restart are expected.
     for token in tokens.flatten() {
         found.watched.fetch_add(1, Ordering::Relaxed);
-        let is_dead = token.expires_in().is_zero();
-        found.dead.fetch_add(is_dead.into(), Ordering::Relaxed);
+        let is_expired = token.expires_in().is_zero();
+        found
+            .expired
+            .fetch_add(is_expired.into(), Ordering::Relaxed);
         if found.over.load(Ordering::Relaxed) {
             return;
         }
@@ -264,7 +268,7 @@ fn report(plan: &Plan, found: &Found, trouble: &Trouble, samples: &[Sample]) -> 
         found.served.load(Ordering::Relaxed),
         found.watched.load(Ordering::Relaxed),
         trouble.sandbox.requests().len(),
-        found.dead.load(Ordering::Relaxed),
+        found.expired.load(Ordering::Relaxed),
         refused.len(),
         early.0,
         late.0,
@@ -283,7 +287,7 @@ fn report(plan: &Plan, found: &Found, trouble: &Trouble, samples: &[Sample]) -> 
         fs::write(path, picture(samples))?;
     }
     let flat = late.0 <= early.0 * 1.1 && late.1 <= early.1 + 4.0;
-    Ok(flat && refused.is_empty() && found.dead.load(Ordering::Relaxed) == 0)
+    Ok(flat && refused.is_empty() && found.expired.load(Ordering::Relaxed) == 0)
 }
 
 /// Returns the medians of memory and descriptors over a part of the time.

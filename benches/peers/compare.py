@@ -225,11 +225,11 @@ class Oidc:
         home = self.folder / "home"
         (home / ".oidc-agent").mkdir(parents=True, exist_ok=True)
         base = {"HOME": str(home), "PATH": os.environ["PATH"]}
-        said = subprocess.run(
+        output = subprocess.run(
             ["oidc-agent"], env=base, stdout=subprocess.PIPE, text=True, preexec_fn=on_core(SERVER)
         ).stdout
-        self.socket = pathlib.Path(re.search(r"OIDC_SOCK=([^;]+)", said)[1])
-        self.pid = int(re.search(r"OIDCD_PID=(\d+)", said)[1])
+        self.socket = pathlib.Path(re.search(r"OIDC_SOCK=([^;]+)", output)[1])
+        self.pid = int(re.search(r"OIDCD_PID=(\d+)", output)[1])
         self.environment = base | {"OIDC_SOCK": str(self.socket)}
         subprocess.run(
             ["oidc-gen", "acme", "--no-save", "--pw-cmd=echo pw", "-m", "--flow=refresh", "--rt=rt",
@@ -256,11 +256,11 @@ class Oidc:
 
     def again(self):
         home = self.environment
-        said = subprocess.run(
+        output = subprocess.run(
             ["oidc-agent"], env=home, stdout=subprocess.PIPE, text=True, preexec_fn=on_core(SERVER)
         ).stdout
-        self.socket = pathlib.Path(re.search(r"OIDC_SOCK=([^;]+)", said)[1])
-        self.pid = int(re.search(r"OIDCD_PID=(\d+)", said)[1])
+        self.socket = pathlib.Path(re.search(r"OIDC_SOCK=([^;]+)", output)[1])
+        self.pid = int(re.search(r"OIDCD_PID=(\d+)", output)[1])
         self.environment = home | {"OIDC_SOCK": str(self.socket)}
 
     def stop(self):

@@ -144,7 +144,7 @@ fn error_for_a_named_path_says_by_what_it_was_named_and_how_to_start_a_broker() 
     let directory = helper(folder.path(), &["data"]).output().unwrap();
     let inside = folder.path().join("broker.sock");
     let end = format!(
-        "it is a directory; set the socket in it with --socket, or: export DOMO_TOKEN_SOCKET={}",
+        "it is a directory; use the socket in it with --socket, or: export DOMO_TOKEN_SOCKET={}",
         inside.display()
     );
     assert_ends(&directory, 69, &end);
@@ -159,7 +159,7 @@ fn socket_directory_without_write_access_exits_69() {
     let path = folder.path().to_str().unwrap();
     let ask = ["--socket", path, "data"];
     let output = ask_on(folder.path(), "", USER_A, &ask, &[]);
-    let end = format!("it is a directory; set the socket in it with: --socket {path}/broker.sock");
+    let end = format!("it is a directory; use the socket in it with: --socket {path}/broker.sock");
     assert_ends(&output, 69, &end);
 }
 

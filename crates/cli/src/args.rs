@@ -139,7 +139,8 @@ impl CommandLine {
             Value::Maybe(_) => parser.optional_value(),
             Value::Text(what) | Value::File(what) | Value::OneOf(what, _) => {
                 let value = parser.value().ok().filter(|value| !value.is_empty());
-                let value = value.ok_or_else(|| format!("missing value; usage: {name} {what}"))?;
+                let value = value
+                    .ok_or_else(|| format!("missing value for {name}; usage: {name} {what}"))?;
                 Some(value)
             }
         };

@@ -110,14 +110,14 @@ mod tests {
 
     use super::*;
 
-    /// What a shell could read as something else.
+    /// Characters that have a special meaning in a shell.
     const SPECIAL_CHARACTERS: &str = "a'b\"c\\d$HOME`id`$(id) e\nf!g%h\\'i;j&k|l*~\\\\'\u{2019}";
 
     fn not_tried(shell: &str) {
-        println!("no {shell} here: its form was not tried");
+        println!("SKIPPED {shell}: it is not installed");
     }
 
-    /// What a shell holds in the variable once it has read the token in that form.
+    /// Returns the variable's value after a shell has read the token in that format.
     fn read_by(shell: &str, format: Format, text: &str, end: &str) -> Option<String> {
         let script = in_form(text, format, end, || Value::Null);
         let script = format!("{}\nprintf %s \"$DOMO_ACCESS_TOKEN\"", *script);

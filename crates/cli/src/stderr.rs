@@ -1,4 +1,4 @@
-//! Messages on standard error. [`write_from_background`] keeps them from blocking a command that goes on.
+//! Messages on standard error. After [`write_from_background`] they do not block the process.
 
 use std::io::{self, Write};
 use std::process::exit;

@@ -294,7 +294,7 @@ impl CommandLine {
         }
         let destination = match (self.value(Key::Env), self.value(Key::Fd)) {
             (Some(_), Some(_)) => {
-                return Err("--env and --fd exclude each other; use one of them".to_owned());
+                return Err("--env and --fd cannot be combined; use one of them".to_owned());
             }
             (Some(name), None) => variable(name)?,
             (None, Some(number)) => descriptor(number)?,

@@ -39,8 +39,8 @@ impl CommandLine {
         let line = self.exec_with_dashes(None)?;
         command.iter().any(is_argument).then(|| {
             format!(
-                "a command needs exec (if every word is a scope, put get before the first one); did \
-                 you mean: {line}"
+                "unexpected command after the scopes (if every word is a scope, put get before the \
+                 first one); did you mean: {line}"
             )
         })
     }

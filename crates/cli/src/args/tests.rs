@@ -88,7 +88,13 @@ fn offered_values_are_accepted() {
     }
 }
 
-/// A command line that has that option where it may stand.
+#[test]
+fn help_describes_each_format() {
+    let described = usage::FORMATS.iter().map(|(name, _)| *name);
+    assert!(described.eq(FORMATS.iter().copied()));
+}
+
+/// Returns a valid command line with that option.
 fn with(option: &OptionUsage, verb: Verb) -> String {
     let values = [
         (Key::Format, " curl"),
@@ -138,7 +144,7 @@ fn option_of_another_verb_is_an_error_that_names_its_verbs() {
     }
 }
 
-/// It is an error of one line that names this, and nothing that may be a secret.
+/// Checks that the words are an error of one line that contains `named`, and no secret.
 #[track_caller]
 fn assert_names(words: &str, named: &str) {
     let error = read(words).expect_err(words);

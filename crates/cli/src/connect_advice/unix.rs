@@ -24,7 +24,7 @@ const UNITS: [&str; 4] = [
 
 /// The advice if `$DOMO_TOKEN_SOCKET` is not the path of a socket.
 const OTHER_THAN_VARIABLE: &str =
-    "set another socket with --socket, or use the default one after: unset DOMO_TOKEN_SOCKET";
+    "use another path with --socket, or the default one after: unset DOMO_TOKEN_SOCKET";
 
 /// Returns the advice for an error, with the command to type last.
 pub(crate) fn advice(error: &Error) -> Option<String> {
@@ -223,7 +223,7 @@ impl Caller<'_> {
                         "with: --socket "
                     }
                 };
-                return format!("it is a directory; set the socket in it {option}{socket}");
+                return format!("it is a directory; use the socket in it {option}{socket}");
             }
             Kind::Other if origin == SocketOrigin::Variable => {
                 return format!("it is not a socket; {OTHER_THAN_VARIABLE}");
@@ -268,7 +268,7 @@ impl Caller<'_> {
         if is_variables {
             format!("$DOMO_TOKEN_SOCKET is that path; {OTHER_THAN_VARIABLE}")
         } else {
-            "set another with --socket, or omit --socket to use the default one".to_owned()
+            "use another path with --socket, or omit --socket to use the default one".to_owned()
         }
     }
 

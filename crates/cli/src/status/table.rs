@@ -185,7 +185,7 @@ fn notes(set: &ScopeStatus, now: BootTime) -> Vec<String> {
     if let Some(error) = &set.credentials_error {
         let id = plain(&set.client_id);
         notes.push(format!(
-            "since the last change or restart ({id}): {}",
+            "no new token since the last change or restart ({id}): {}",
             plain(error)
         ));
     } else if let Some(error) = set.last_error.as_ref().filter(|_| !is_loaded(set)) {
@@ -325,7 +325,7 @@ mod tests {
         let text = shown(&[by_proxy], false, true);
         let row = text.split_once("NEXT\n").unwrap().1;
         assert!(row.contains("rejected") && !row.contains("Domo"), "{row}");
-        let note = format!("since the last change or restart (441e307a…): {message}");
+        let note = format!("no new token since the last change or restart (441e307a…): {message}");
         assert!(row.contains(&note), "{row}");
     }
 

@@ -252,7 +252,7 @@ fn socket_that_was_named_is_started_there_or_replaced_by_one_that_exists() {
     // The fact that the variable is this path comes before the advice.
     let named = ask(&["/file"], "/file", variable);
     assert!(
-        named.starts_with("it is not a socket; set another socket"),
+        named.starts_with("it is not a socket; use another path"),
         "{named}"
     );
     assert!(named.ends_with("after: unset DOMO_TOKEN_SOCKET"), "{named}");
