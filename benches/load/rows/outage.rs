@@ -50,7 +50,7 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Vec<Row>> {
     ])
 }
 
-/// One caller that sends requests continuously. Returns the median and the 99th percentile.
+/// Sends requests continuously on one connection. Returns the median and the 99th percentile.
 fn load_callers(stand: &Stand, floors: &Floors) -> io::Result<(Duration, Duration)> {
     let mut caller = Caller::connect(&stand.socket())?;
     caller.first(&floors.request)?;

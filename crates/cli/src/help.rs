@@ -80,12 +80,11 @@ fn is_connecting(verb: Verb) -> bool {
 
 /// Returns whether an option that a command accepts has an effect there.
 fn has_effect(option: &OptionUsage, verb: Verb) -> bool {
-    match option.key {
-        Key::Socket => is_connecting(verb),
-        // The program's help has all options that are accepted everywhere.
-        Key::Color => matches!(verb, Verb::Status | Verb::Get),
-        _ => true,
+    if option.key == Key::Socket {
+        return is_connecting(verb);
     }
+    // The program's help has all options that every command accepts.
+    option.key != Key::Color || matches!(verb, Verb::Status | Verb::Get)
 }
 
 /// Returns an option with its value.

@@ -43,7 +43,7 @@ fn cannot_print(error: &io::Error) -> CliError {
     )
 }
 
-/// Prints; exits without a message if the reader has closed standard output.
+/// Prints a text. Exits without a message if the reader has closed standard output.
 pub(crate) fn print_or_exit(text: &[u8]) -> Result<(), CliError> {
     let written = domo_token_stdout::write(text);
     if matches!(&written, Err(error) if error.kind() == ErrorKind::BrokenPipe) {

@@ -9,7 +9,7 @@ use common::{Answer, Connection, GRANT, PATIENCE, SILENCE, ask, basic, call, res
 use domo_sandbox::{Fault, Sandbox};
 use serde_json::json;
 
-/// A token request of which no response was read yet.
+/// Sends a token request without reading its response.
 fn request(sandbox: &Sandbox) -> Connection {
     let mut connection = Connection::open(&sandbox.url(""));
     let credentials = basic("id", "secret");

@@ -26,15 +26,7 @@ pub(crate) fn page() -> String {
         let words = [&[about.as_str()], verb.more].concat().join(" ");
         page.entry([bold(verb.name)], inline(&words));
     }
-    page.section("options");
-    for option in OPTIONS {
-        let mut words = format!("{}. ({})", option.about, verbs(option));
-        for (verb, note) in option.notes {
-            words = format!("{words} For `{}`: {note}.", verb.usage().name);
-        }
-        page.entry(syntax(option), inline(&words));
-    }
-    page.paragraph([roman(DURATIONS)]);
+    options(&mut page);
     page.section("formats");
     for (name, words) in FORMATS {
         page.entry([bold(*name)], inline(&format!("{words}.")));
@@ -69,6 +61,18 @@ pub(crate) fn page() -> String {
         roman("(7)"),
     ]);
     page.render()
+}
+
+fn options(page: &mut Page) {
+    page.section("options");
+    for option in OPTIONS {
+        let mut words = format!("{}. ({})", option.about, verbs(option));
+        for (verb, note) in option.notes {
+            words = format!("{words} For `{}`: {note}.", verb.usage().name);
+        }
+        page.entry(syntax(option), inline(&words));
+    }
+    page.paragraph([roman(DURATIONS)]);
 }
 
 fn exit_status(page: &mut Page) {

@@ -187,7 +187,7 @@ fn is_root() -> bool {
     rustix::process::getuid().is_root()
 }
 
-/// There is no sudo.
+/// Returns true: Windows has no sudo.
 #[cfg(windows)]
 fn is_root() -> bool {
     true

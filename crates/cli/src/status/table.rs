@@ -231,7 +231,7 @@ mod tests {
 
     const NOW: BootTime = BootTime::from_millis(3_600_000);
 
-    /// That many minutes from now.
+    /// Returns the time that many minutes from now.
     fn at(minutes: i64) -> BootTime {
         let now = i64::try_from(NOW.as_millis()).unwrap();
         BootTime::from_millis(u64::try_from(now + minutes * 60_000).unwrap())

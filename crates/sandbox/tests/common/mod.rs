@@ -63,7 +63,7 @@ impl<S: Read + Write> Connection<S> {
         self.0.write_all(request.as_bytes()).unwrap();
     }
 
-    /// The head of a response.
+    /// Reads the head of a response.
     pub(crate) fn head(&mut self) -> Answer {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -130,12 +130,12 @@ pub(crate) fn sandbox() -> Sandbox {
     builder.start().unwrap()
 }
 
-/// The host and port of a URL.
+/// Returns the host and port of a URL.
 pub(crate) fn host(url: &str) -> &str {
     url.split('/').nth(2).unwrap()
 }
 
-/// The header line with a client's credentials.
+/// Returns the header line with a client's credentials.
 pub(crate) fn basic(id: &str, secret: &str) -> String {
     let encoded = STANDARD.encode(format!("{id}:{secret}"));
     format!("Authorization: Basic {encoded}\r\n")
@@ -167,7 +167,7 @@ pub(crate) fn resource(sandbox: &Sandbox, path: &str, token: &str) -> Answer {
 
 pub(crate) type Tls = StreamOwned<ClientConnection, TcpStream>;
 
-/// A connection that trusts this CA.
+/// Opens a connection that trusts this CA.
 pub(crate) fn open_tls(url: &str, ca_pem: &str) -> Connection<Tls> {
     let mut roots = RootCertStore::empty();
     let authority = CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap();
