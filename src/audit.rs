@@ -135,7 +135,7 @@ impl Audit {
             let path = shared.path.display();
             warn!(
                 lost,
-                "audit file {path} takes nothing; what waits for it is lost"
+                "cannot write audit file {path} in time; the queued lines are lost"
             );
         }
     }

@@ -167,7 +167,8 @@ fn limits_within_nofile(config: &Config) -> Limits {
         warn!(
             connections = limits.connections,
             connections_per_user = limits.connections_per_user,
-            "the system gives few descriptors (ulimit -n), so the limits on callers are lower than the config's"
+            "connection limits lowered to fit the limit on open files; to keep those of the config, \
+             raise LimitNOFILE= or ulimit -n"
         );
     }
     limits
@@ -180,7 +181,7 @@ fn log_start(config: &Config, changes: &[LoadChange]) {
     }
     #[cfg(unix)]
     if rustix::process::geteuid().is_root() {
-        info!("running as root, which it need not: a user of its own will do");
+        info!("running as root; a dedicated user is sufficient");
     }
 }
 

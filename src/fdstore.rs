@@ -69,7 +69,7 @@ impl StoredTokens {
             .filter_map(|file| match read_snapshot(file) {
                 Ok(snapshot) => Some(snapshot),
                 Err(error) => {
-                    warn!("tokens of the last process can't be taken back: {error}");
+                    warn!("cannot restore stored tokens: {error}");
                     None
                 }
             });
@@ -160,8 +160,8 @@ pub async fn run<C: Clock>(broker: Broker<C>, clock: C, stop: CancellationToken)
         let written = clock.now();
         let stored = threads::run(move || store(tokens, written, slot)).await;
         match stored.and_then(|stored| stored) {
-            Ok(count) => debug!(count, "tokens are handed to systemd for a restart"),
-            Err(error) => warn!("tokens can't be kept for a restart: {error}"),
+            Ok(count) => debug!(count, "stored tokens in systemd's file-descriptor store"),
+            Err(error) => warn!("cannot store tokens for a restart: {error}"),
         }
         slot = slot.other();
         let now = clock.now();
@@ -209,20 +209,20 @@ fn all_seals() -> SealFlags {
 fn read_snapshot(mut file: File) -> io::Result<Snapshot> {
     let seals = rustix::fs::fcntl_get_seals(&file)?;
     if !seals.contains(all_seals()) {
-        return Err(io::Error::other("they are not sealed"));
+        return Err(io::Error::other("the file is not sealed"));
     }
     let length = usize::try_from(file.metadata()?.len()).unwrap_or(0);
     let mut text = Zeroizing::new(Vec::with_capacity(length));
     file.rewind()?;
     file.read_to_end(&mut text)?;
     // serde's message may quote what it read.
-    let snapshot: Snapshot =
-        serde_json::from_slice(&text).map_err(|_| io::Error::other("they are of another form"))?;
+    let snapshot: Snapshot = serde_json::from_slice(&text)
+        .map_err(|_| io::Error::other("the file has another format"))?;
     if snapshot.form != FORMAT {
-        return Err(io::Error::other("they are of another version"));
+        return Err(io::Error::other("the file has another format version"));
     }
     if snapshot.boot != boot_id()? {
-        return Err(io::Error::other("they are of an earlier boot"));
+        return Err(io::Error::other("the file is from an earlier boot"));
     }
     Ok(snapshot)
 }

@@ -103,7 +103,7 @@ pub async fn serve<S: TokenSource, C: Clock>(
                     open.add(task, has_request, MAX_CONNECTIONS);
                 }
                 Err(error) => {
-                    debug!("a request for metrics can't be accepted: {error}");
+                    debug!("cannot accept a metrics connection: {error}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -150,13 +150,13 @@ impl<S: TokenSource, C: Clock> Health<S, C> {
             .keep_alive(false);
         let stream = TokioIo::new(stream);
         if let Err(error) = http.serve_connection(stream, service).await {
-            debug!("a request for metrics was broken off: {error}");
+            debug!("metrics connection failed: {error}");
         }
     }
 
     async fn answer(&self, request: &Request<Incoming>) -> Answer {
         if !is_local(request.headers()) {
-            let text = "ask by a loopback address or localhost, and from no web page\n";
+            let text = "use a loopback address or localhost, and no Origin header\n";
             return plain(StatusCode::FORBIDDEN, text);
         }
         if ![Method::GET, Method::HEAD].contains(request.method()) {
@@ -206,7 +206,10 @@ impl<S: TokenSource, C: Clock> Health<S, C> {
     async fn live(&self) -> Answer {
         match timeout(LOOP_TIMEOUT, self.engine.ping()).await {
             Ok(()) => plain(StatusCode::OK, "live\n"),
-            Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "the loop doesn't answer\n"),
+            Err(_) => plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the event loop does not respond\n",
+            ),
         }
     }
 

@@ -79,7 +79,8 @@ impl WarnLimit {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Another daemon serves this path.
-    #[error("{path}: another domo-tokend serves this socket; stop it, or choose another --socket", path = .0.display())]
+    #[error("{path}: another domo-tokend serves this socket; stop it, or choose another socket with \
+             --socket", path = .0.display())]
     InUse(PathBuf),
     /// The path cannot be used.
     #[error("{path}: {problem}", path = .path.display())]
@@ -204,9 +205,9 @@ impl<C: Clock> Server<C> {
 /// Logs an accept error: as a warning now and then, else at debug level.
 fn log_accept_error(limit: &mut WarnLimit, error: &io::Error) {
     if limit.is_due(boot_now()) {
-        warn!("callers can't be accepted for now: {error}");
+        warn!("cannot accept connections: {error}");
     } else {
-        debug!("callers still can't be accepted: {error}");
+        debug!("still cannot accept connections: {error}");
     }
 }
 
@@ -220,7 +221,7 @@ fn is_of_one_caller(error: &io::Error) -> bool {
 
 fn report_panic(ended: Result<(), tokio::task::JoinError>) {
     if ended.is_err_and(|error| error.is_panic()) {
-        error!("a caller's session ended by a bug; the others go on");
+        error!("the session of a caller panicked; other sessions continue; please report this bug");
     }
 }
 

@@ -123,14 +123,17 @@ impl Writer {
         match error {
             // Without a line nothing was written.
             None if count > 0 && std::mem::replace(&mut self.is_failing, false) => {
-                info!("audit file {path} is written again");
+                info!("audit file {path} is writable again");
             }
             None => {}
             Some(error) => {
                 let lost = count.saturating_sub(complete).min(counts);
                 self.shared.lost.fetch_add(lost, Ordering::Relaxed);
                 if !std::mem::replace(&mut self.is_failing, true) {
-                    warn!("audit file {path}: {error}; lines are lost until it can be written");
+                    warn!(
+                        "cannot write audit file {path}: {error}; lines are lost until it is \
+                           writable"
+                    );
                 }
             }
         }
@@ -178,7 +181,7 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)
         .map_err(|error| match Errno::from_io_error(&error) {
             Some(Errno::NXIO) => {
-                io::Error::new(io::ErrorKind::NotConnected, "nobody reads this pipe")
+                io::Error::new(io::ErrorKind::NotConnected, "the pipe has no reader")
             }
             Some(_) | None => error,
         })?;

@@ -11,9 +11,9 @@ use domo_token_core::scheduler::SetId;
 
 /// What a caller can do about a client that could not be loaded.
 const ASK_OPERATOR: &str = if cfg!(windows) {
-    "; ask the operator, who can run: domo-tokend check"
+    "; ask the operator to run: domo-tokend check"
 } else {
-    "; ask the operator, who can run: sudo domo-tokend check"
+    "; ask the operator to run: sudo domo-tokend check"
 };
 
 /// The most clients that one line names.
@@ -44,7 +44,7 @@ impl State {
     pub(super) fn status_for(&self, caller: &Caller) -> BrokerStatus {
         let mut status = self.config.daemon.status.clone();
         if status.config_error.is_some() && self.hides_any(caller) {
-            let message = "the config file is wrong, the last good one is in force";
+            let message = "the config file is invalid; the previous config is in use";
             status.config_error = Some(message.to_owned());
         }
         status.config_error = status
@@ -82,7 +82,7 @@ impl State {
             return;
         };
         let (shown, what) = if self.config.origins.contains_key(&status.client) {
-            let what = "the new credentials could not be loaded, and the previous ones are used";
+            let what = "the new credentials could not be loaded; the previous ones are in use";
             (&mut status.credentials_error, what)
         } else {
             (&mut status.last_error, "the client could not be loaded")

@@ -153,7 +153,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
                 Ok(ended) => Event::Ended(Box::new(ended)),
                 Err(error) => {
                     if error.is_panic() {
-                        error!("a token request ended by a bug; it is tried again");
+                        error!("a token request panicked; retrying; please report this bug");
                     }
                     Event::Lost
                 }

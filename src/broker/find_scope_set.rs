@@ -146,7 +146,7 @@ impl State {
         let (refused, rule) = match self.find(subject, caller) {
             Ok((set, decision)) => {
                 let rule = decision.map_or_else(
-                    || "there is no access table: every caller that may open the socket may have it".to_owned(),
+                    || "there is no access table: every caller that can open the socket may have it".to_owned(),
                     |decision| decision.to_string(),
                 );
                 match self.scheduler.load_refusal(set, now) {
@@ -202,8 +202,8 @@ impl State {
             format!(" (clients: {names})")
         };
         let cause = format!(
-            "no client given and no default_client configured{names}; name one (domo-token: \
-             --client NAME or $DOMO_TOKEN_CLIENT) or set broker.default_client"
+            "no client given and no default_client configured; use --client NAME, set \
+             DOMO_TOKEN_CLIENT or configure broker.default_client{names}"
         );
         Refusal::new(RefusalKind::UnknownClient, cause)
     }
@@ -213,8 +213,8 @@ impl State {
         let cause = match did_you_mean::client(client, known.iter().copied()) {
             Some(suggestion) => format!("no client {client:?}; did you mean \"{suggestion}\"?"),
             None => format!(
-                "no client {client:?}; there is {}; a new one is a [clients.NAME] table in the \
-                 broker's config",
+                "no client {client:?}; configured clients: {}; to add one, write a [clients.NAME] table in \
+                 the broker's config",
                 listed(&known)
             ),
         };
@@ -242,7 +242,7 @@ impl State {
         if caller.lacks_groups && self.config.access.need_user_database() {
             let cause = format!(
                 "cannot decide whether {caller} may have {described}: the user database of the \
-                 broker's host does not answer; try again"
+                 broker's host does not respond; try again"
             );
             return Refusal::new(RefusalKind::Busy, cause);
         }
@@ -315,7 +315,7 @@ fn unknown_scope(client: &str, scope: &ScopeSet, known: &[ScopeSet]) -> Refusal 
             "to add it, put \"{scope}\" into tokens of [clients.{client}] in the broker's config"
         )
     } else {
-        format!("Domo documents the scopes {}", DOMO_SCOPES.join(", "))
+        format!("Domo's scopes are {}", DOMO_SCOPES.join(", "))
     };
     let cause = format!("client \"{client}\" has no scope set \"{scope}\"; it has {sets}; {hint}");
     Refusal::new(RefusalKind::UnknownScope, cause)

@@ -26,7 +26,8 @@ pub(super) fn report(scheduler: &Scheduler, set: SetId, outcome: &Outcome, now: 
         Outcome::RejectedByDomo => warn!(
             client,
             %scope,
-            "Domo grants tokens and refuses them: look at the owner's rights, the scopes, Domo's status"
+            "Domo issues tokens and rejects them; check the rights of the client's owner, the scopes \
+             and Domo's status"
         ),
         Outcome::Obtained {
             validity,
@@ -41,7 +42,8 @@ pub(super) fn report(scheduler: &Scheduler, set: SetId, outcome: &Outcome, now: 
                 warn_of_lifetime(client, scope, lifetime, *source);
             }
             if *short {
-                warn!(client, %scope, lifetime, "tokens live so short that callers will wait at times");
+                warn!(client, %scope, lifetime, "token lifetime is very short; callers may wait for \
+                                                 renewal");
             }
         }
         Outcome::Denied {
@@ -81,7 +83,7 @@ fn obtained(
             attempts = recovery.attempts,
             failing_s = recovery.failing.as_secs(),
             outage_s = recovery.outage.as_secs(),
-            "token obtained again"
+            "token obtained after failures"
         );
     } else if first {
         info!(client, %scope, lifetime, "token obtained");
@@ -98,8 +100,8 @@ fn warn_of_lifetime(client: &str, scope: &ScopeSet, lifetime_s: u64, source: Lif
             client,
             %scope,
             lifetime_s,
-            "the token expires by its own exp claim before expires_in does, by the clock of this machine; \
-             Domo's response has no Date to check that, so expires_in counts"
+            "the token's exp claim is earlier than expires_in by the clock of this machine; using \
+             expires_in, because Domo's response has no Date header to check the clock"
         ),
         LifetimeSource::Assumed => warn!(
             client,
@@ -112,14 +114,15 @@ fn warn_of_lifetime(client: &str, scope: &ScopeSet, lifetime_s: u64, source: Lif
             %scope,
             lifetime_s,
             expires_in_s = stated.as_secs(),
-            "expires_in in Domo's response exceeds a day, perhaps it is in milliseconds; assuming a day"
+            "expires_in in Domo's response exceeds one day and may be in milliseconds; assuming one \
+             day"
         ),
         LifetimeSource::OwnExpiry { stated } => warn!(
             client,
             %scope,
             lifetime_s,
             expires_in_s = stated.as_secs(),
-            "the token expires by its own exp claim before expires_in does; the earlier expiry counts"
+            "the token's exp claim is earlier than expires_in; using the earlier expiry"
         ),
     }
 }
@@ -284,10 +287,10 @@ fn rounded_up(wait: Duration) -> u64 {
 /// Logs what a reload has changed.
 pub(super) fn configured(changes: &ConfigDiff) {
     let all = [
-        ("added", &changes.added),
-        ("removed", &changes.removed),
-        ("new credentials or endpoint", &changes.renewed),
-        ("other scope sets", &changes.scopes),
+        ("clients added", &changes.added),
+        ("clients removed", &changes.removed),
+        ("client credentials or endpoint changed", &changes.renewed),
+        ("client scope sets changed", &changes.scopes),
     ];
     for (what, clients) in all {
         if !clients.is_empty() {
@@ -299,8 +302,11 @@ pub(super) fn configured(changes: &ConfigDiff) {
 /// Logs that `rule` of an access table denies a caller.
 pub(super) fn not_permitted(limit: &mut LogRateLimit, cause: &str, rule: &str, now: BootTime) {
     match limit.count(now) {
-        Ordering::Less => warn!("refused: {cause}; {rule}"),
-        Ordering::Equal => warn!("refused: {cause}; {rule}; more of this minute is not logged"),
+        Ordering::Less => warn!("denied: {cause}; {rule}"),
+        Ordering::Equal => warn!(
+            "denied: {cause}; {rule}; further denials of this minute are not \
+                                  logged"
+        ),
         Ordering::Greater => {}
     }
 }

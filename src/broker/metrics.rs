@@ -139,19 +139,19 @@ impl Collector for Snapshot {
 impl Snapshot {
     fn encode_sets(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let name = "domo_token_expiry_timestamp_seconds";
-        let help = "When the token dies, 0 if there is none";
+        let help = "Unix time when the token expires, 0 without a valid token";
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for set in &self.sets {
             ConstGauge::new(set.expiry).encode(metric.encode_family(&set.labels())?)?;
         }
-        let (name, help) = ("domo_token_renewals", "Tokens that Domo gave");
+        let (name, help) = ("domo_token_renewals", "Tokens obtained from Domo");
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for set in &self.sets {
             let renewals = ConstCounter::new(set.counts.renewals);
             renewals.encode(metric.encode_family(&set.labels())?)?;
         }
         let name = "domo_token_renewal_failures";
-        let help = "Attempts to get a token that failed";
+        let help = "Failed attempts to obtain a token";
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for set in &self.sets {
             for (cause, count) in &set.counts.failures {
@@ -160,7 +160,7 @@ impl Snapshot {
             }
         }
         let name = "domo_token_rejected";
-        let help = "Times that a caller said that Domo refused a token";
+        let help = "Reports of callers that Domo rejected a token";
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for set in &self.sets {
             let rejected = ConstCounter::new(set.status.rejected);
@@ -170,7 +170,7 @@ impl Snapshot {
     }
 
     fn encode_requests(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
-        let (name, help) = ("domo_token_requests", "Callers' requests for a token");
+        let (name, help) = ("domo_token_requests", "Token requests of callers");
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for set in &self.sets {
             let served = ("served", set.counts.served);
@@ -197,12 +197,12 @@ impl Snapshot {
         for (name, help, value) in [
             (
                 "domo_token_connections",
-                "Connections of callers",
+                "Open connections of callers",
                 connections,
             ),
             (
                 "domo_token_config_last_reload_successful",
-                "Whether the config file as it is now, and each of its clients, is in force",
+                "Whether the current config file and all its clients are in use",
                 is_loaded,
             ),
         ] {
@@ -212,12 +212,12 @@ impl Snapshot {
         for (name, help, value) in [
             (
                 "domo_token_config_last_reload_success_timestamp_seconds",
-                "When the config in force was loaded",
+                "Unix time when the config in use was loaded",
                 self.config_loaded,
             ),
             (
                 "domo_token_loop_lag_seconds",
-                "How late the broker's loop was at its last timer",
+                "Delay of the event loop at its last timer",
                 self.loop_lag.as_secs_f64(),
             ),
         ] {
@@ -225,15 +225,21 @@ impl Snapshot {
             ConstGauge::new(value).encode(metric)?;
         }
         let name = "domo_token_log_lines_dropped";
-        let help = "Log lines that were not written";
+        let help = "Log lines that could not be written";
         let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         ConstCounter::new(self.log_dropped).encode(metric)?;
         if let Some(lost) = self.audit_lost {
-            let (name, help) = ("domo_token_audit_lost", "Audit lines that were not written");
+            let (name, help) = (
+                "domo_token_audit_lost",
+                "Audit lines that could not be written",
+            );
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(lost).encode(metric)?;
         }
-        let (name, help) = ("domo_token_build_info", "The daemon's version");
+        let (name, help) = (
+            "domo_token_build_info",
+            "Version of the daemon and of its protocol",
+        );
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         let labels = [
             ("version", self.version.as_str()),

@@ -64,7 +64,10 @@ impl<C: Clock> Broker<C> {
     pub fn set_stored(&self, stored: Vec<StoredToken>) {
         if !stored.is_empty() {
             let count = stored.len();
-            info!(count, "tokens of the last process are taken over");
+            info!(
+                count,
+                "restored tokens from systemd's file-descriptor store"
+            );
         }
         self.state().stored = stored;
     }

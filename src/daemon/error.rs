@@ -25,7 +25,8 @@ pub enum DaemonError {
     Exhausted(Vec<(String, String)>),
     /// No directory for the socket, with what to do.
     #[error(
-        "no place for the socket: neither $RUNTIME_DIRECTORY nor an absolute $XDG_RUNTIME_DIR is set; {0}"
+        "no directory for the socket: neither $RUNTIME_DIRECTORY nor an absolute $XDG_RUNTIME_DIR is \
+         set; {0}"
     )]
     NoSocket(String),
     /// The value of the flag or the variable is not the path of a socket.
@@ -34,7 +35,7 @@ pub enum DaemonError {
     /// The callers' group can't be used.
     #[error("broker.{0}")]
     Group(&'static str),
-    #[error("metrics.listen {address}: {source}; free it, or choose another port")]
+    #[error("metrics.listen {address}: {source}; free the port, or choose another one")]
     Metrics {
         address: SocketAddr,
         source: io::Error,
@@ -44,10 +45,10 @@ pub enum DaemonError {
     Audit { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Bind(#[from] BindError),
-    #[error("socket removed or replaced, and it cannot be bound again: {0}")]
+    #[error("socket removed or replaced, and cannot be bound again: {0}")]
     SocketLost(BindError),
     /// A part of the daemon panicked; its message has been printed.
-    #[error("the daemon ended by a bug of its own: please report it, with the lines above")]
+    #[error("the daemon stopped because of a bug; please report it with the lines above")]
     Bug,
 }
 
@@ -63,7 +64,7 @@ fn audit_advice(error: &io::Error) -> &'static str {
     } else if descriptors::is_exhausted(error) {
         descriptors::RAISE_LIMIT
     } else if error.raw_os_error().is_some() {
-        "; it must be one that the daemon may write"
+        "; choose a file that the daemon can write"
     } else {
         // An error of our own includes what to do.
         ""

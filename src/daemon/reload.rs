@@ -121,7 +121,7 @@ impl<C: Clock> ReloadTask<C> {
                             self.apply(trigger, load.result).await;
                         }
                         Err(error) => {
-                            warn!(retry_in_s = READ_RETRY.as_secs(), "config not read: {error}");
+                            warn!(retry_in_s = READ_RETRY.as_secs(), "cannot read the config: {error}");
                             retry = Some((self.clock.now() + READ_RETRY, trigger));
                         }
                     }
@@ -235,7 +235,7 @@ impl<C: Clock> ReloadTask<C> {
         let is_loaded = |change: &LoadChange| matches!(change, LoadChange::Loaded { .. });
         if retries || changes.iter().any(is_loaded) {
             for key in self.start_settings.changed_keys(&config.start_settings()) {
-                warn!("{key} is not what the daemon runs with; restart it for that");
+                warn!("{key} changed; restart the daemon to apply it");
             }
             self.set_log_level(&config);
             for notice in &config.notices {
@@ -243,7 +243,7 @@ impl<C: Clock> ReloadTask<C> {
             }
             self.config_loaded = self.clock.now();
         } else if was_rejected {
-            info!("the config is as it was");
+            info!("config file is valid again and unchanged");
         }
         let is_unchanged = |change: &LoadChange| *change == LoadChange::Unchanged;
         let is_applied = retries || !changes.iter().all(is_unchanged);
@@ -281,9 +281,9 @@ impl<C: Clock> ReloadTask<C> {
         self.config_error = Some(error.to_string());
         let is_new = self.broker.set_config_error(self.config_error.clone());
         if is_new || trigger == ReloadTrigger::Sighup {
-            warn!(cause = %trigger, "the config is not taken up, the last good one stays: {error}");
+            warn!(cause = %trigger, "config rejected, keeping the previous one: {error}");
         } else {
-            debug!("the config is still not taken up: {error}");
+            debug!("config rejected again: {error}");
         }
         if trigger == ReloadTrigger::Sighup {
             self.engine.retry().await;
@@ -324,7 +324,9 @@ pub(super) fn log_load_change(change: &LoadChange) {
             had_failed: true,
         } => info!(client = name, "client loaded"),
         LoadChange::Unchanged | LoadChange::Loaded { .. } => {}
-        LoadChange::FailedAgain { name } => debug!(client = name, "client still not loaded"),
+        LoadChange::FailedAgain { name } => {
+            debug!(client = name, "client could not be loaded again")
+        }
         LoadChange::Failed {
             name,
             reason,
@@ -337,14 +339,14 @@ pub(super) fn log_load_change(change: &LoadChange) {
                     client = name,
                     error = reason,
                     retry_in_s,
-                    "client not loaded again, its previous credentials stay in use"
+                    "client could not be reloaded; its previous credentials stay in use"
                 );
             } else {
                 error!(
                     client = name,
                     error = reason,
                     retry_in_s,
-                    "client not loaded, its callers fail"
+                    "client could not be loaded; its callers fail"
                 );
             }
         }

@@ -29,7 +29,8 @@ pub(super) fn claim(
     let callers = Callers::of(config).map_err(DaemonError::Group)?;
     if socket.is_inherited() && callers != Callers::default() {
         warn!(
-            "systemd has bound the socket: its SocketMode= and SocketGroup= hold, and not the config's"
+            "systemd bound the socket; SocketMode= and SocketGroup= of the socket unit apply, not \
+             socket_mode and socket_group of the config"
         );
     }
     Ok((socket, callers))

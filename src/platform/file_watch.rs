@@ -193,7 +193,8 @@ impl Files {
             if !std::mem::replace(&mut self.was_logged, true) {
                 let seconds = self.timing.poll.as_secs();
                 warn!(
-                    "file changes are not noticed: cannot start a thread: {error}; retrying every {seconds} s, and SIGHUP applies changes meanwhile"
+                    "cannot watch files: cannot start a thread: {error}; retrying every {seconds} s; \
+                     send SIGHUP to apply a change"
                 );
             }
             return;

@@ -123,7 +123,7 @@ impl ConnectionLimits {
         let has = usage.connections.held_by(peer.uid);
         if !exempt && has >= self.limits.connections_per_user {
             return Err(format!(
-                "this user has {has} connections to the broker, as many as one may; close some"
+                "connection limit per user reached ({has}); close some"
             ));
         }
         let outcome = usage
@@ -141,7 +141,7 @@ impl ConnectionLimits {
             Outcome::Full => {
                 let most = self.limits.connections;
                 return Err(format!(
-                    "the broker has {most} connections, as many as it takes; try again"
+                    "connection limit of the broker reached ({most}); try again"
                 ));
             }
         };
@@ -189,7 +189,9 @@ impl Usage {
         let users = users.join(", ");
         warn!(
             connections,
-            users, "connection limit reached; closing connections of the users that have the most"
+            users,
+            "connection limit reached; closing connections of the users with the most \
+                    connections"
         );
     }
 }
@@ -240,7 +242,7 @@ impl Permit {
         let watchers = &self.user.watchers;
         if !self.exempt && watchers.load(Ordering::Relaxed) >= most {
             return Err(format!(
-                "this user has {most} connections that watch, as many as one may; close some"
+                "watcher limit per user reached ({most}); close some"
             ));
         }
         watchers.fetch_add(1, Ordering::Relaxed);
@@ -274,7 +276,7 @@ impl Permit {
                 Some(new)
             }
             Outcome::Full => {
-                let busy = "the broker gives metrics to as many as it may; try again";
+                let busy = "limit of concurrent metrics requests reached; try again";
                 return Err(busy.to_owned());
             }
         };
@@ -331,7 +333,7 @@ mod tests {
         let limits = ConnectionLimits::new(small());
         let first = take(&limits, 1001).unwrap();
         let _second = take(&limits, 1001).unwrap();
-        assert!(take(&limits, 1001).unwrap_err().contains("this user"));
+        assert!(take(&limits, 1001).unwrap_err().contains("limit per user"));
         let _other = take(&limits, 1002).unwrap();
         drop(first);
         let _again = take(&limits, 1001).unwrap();

@@ -93,7 +93,7 @@ impl Identities {
             Some(None) => self.lookups().without_answer(key, boot_now()),
             None => {
                 self.lookups().failed(key, boot_now());
-                self.warn(uid, "it takes too long");
+                self.warn(uid, "the lookup timed out");
                 self.lookups().without_answer(key, boot_now())
             }
         }
@@ -126,7 +126,7 @@ impl Identities {
         if limit.is_due(boot_now()) {
             warn!(
                 uid,
-                "user database lookup failed; groups known before count for an hour: {error}"
+                "user database lookup failed; using the last known groups for up to an hour: {error}"
             );
         }
     }

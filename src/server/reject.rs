@@ -64,7 +64,10 @@ mod backlog {
     /// would start the daemon for them again and again.
     pub fn reject_backlog(listeners: &[UnixListener]) {
         let journal = systemd::journal_command();
-        let cause = format!("the broker cannot start; its operator finds the reason by: {journal}");
+        let cause = format!(
+            "the broker cannot start; for the reason, ask the operator to run: \
+                             {journal}"
+        );
         let refusal = Refusal::new(RefusalKind::Unavailable, cause);
         let answer = Response::Refusal(refusal);
         for listener in listeners {

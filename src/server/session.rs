@@ -37,11 +37,11 @@ enum SessionError {
     Io(#[from] io::Error),
     #[error(transparent)]
     Frame(#[from] FrameError),
-    #[error("protocol version {0} is not spoken here")]
+    #[error("protocol version {0} is not supported")]
     Version(u8),
-    #[error("too slow")]
+    #[error("timed out")]
     Slow(#[from] tokio::time::error::Elapsed),
-    #[error("more bytes before the answer to the last request")]
+    #[error("sent another request before the response to the last one")]
     PipelinedRequest,
 }
 
@@ -80,7 +80,7 @@ pub(super) async fn run<C: Clock>(
         Err(error) => Err(error.into()),
     };
     if let Err(error) = served {
-        debug!(peer = %peer.caller(), "a caller's connection was closed: {error}");
+        debug!(peer = %peer.caller(), "connection closed: {error}");
     }
 }
 
@@ -107,7 +107,7 @@ impl Drop for Session {
         if !(self.awaits_token && self.permit.is_replaced()) {
             return;
         }
-        let cause = "the broker closed this connection to serve another user; try again";
+        let cause = "the broker closed this connection to admit another user; try again";
         if let Ok(frame) = frame::encode(&busy(cause.to_owned())) {
             let mut buffer = [0; GREETING];
             let greeting = self.greeting(&mut buffer);
@@ -203,11 +203,11 @@ impl Session {
         if is_ambiguous && broker.has_units() {
             // After that it is older than its next connection.
             sleep(USER_HZ_TICK).await;
-            let cause = "this kernel can't tell yet which process is calling; try again";
+            let cause = "the kernel cannot yet identify the calling process; try again";
             self.answer(busy(cause.to_owned())).await?;
             return Ok(None);
         }
-        debug!(peer = %caller, request = request.name(), "asked");
+        debug!(peer = %caller, request = request.name(), "received request");
         if matches!(request, Request::Metrics)
             && let Err(cause) = self.permit.begin_metrics()
         {

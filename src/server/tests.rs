@@ -149,7 +149,11 @@ async fn panic_in_a_session_does_not_affect_others_and_is_logged_once() {
     callers.await;
     server.stop().await;
     let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-    assert_eq!(log.matches("ended by a bug").count(), 1, "{log}");
+    assert_eq!(
+        log.matches("the session of a caller panicked").count(),
+        1,
+        "{log}"
+    );
 }
 
 fn explain(scope: &str) -> Vec<u8> {

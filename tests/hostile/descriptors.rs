@@ -143,11 +143,11 @@ fn daemon_without_free_descriptors_pauses_and_resumes_when_some_are_free() {
     let asking: Vec<Child> = (0..5)
         .map(|_| daemon.helper(&["--timeout", "60", "data"]).spawn().unwrap())
         .collect();
-    daemon.wait_for_log("callers can't be accepted for now");
+    daemon.wait_for_log("cannot accept connections");
     let before = processor_ticks(&daemon);
     let (took, ()) = timed(|| {
         for _ in 0..20 {
-            daemon.wait_for_log("callers still can't be accepted");
+            daemon.wait_for_log("still cannot accept connections");
         }
     });
     let used = u32::try_from(processor_ticks(&daemon) - before).unwrap();

@@ -89,7 +89,7 @@ fn denied_caller_receives_its_identity_and_the_log_has_the_rule() {
         reply.contains("uid 1 (daemon)") && reply.contains("user daemon"),
         "{reply}"
     );
-    let rule = "the rule for \"data\" is for user daemon, group games alone";
+    let rule = "the rule for \"data\" grants it only to user daemon, group games";
     let (_, reply, _) = parts(&ask_as(&daemon, 0, 0, &["--explain", "data"]));
     assert!(reply.contains(rule), "root sees the rule: {reply}");
     let (_, reply, _) = parts(&ask_as(&daemon, USER_A, USER_A, &["--explain", "data"]));
@@ -115,7 +115,7 @@ fn denied_caller_receives_its_identity_and_the_log_has_the_rule() {
     let shown = ["allowed", "client", "kind"].map(|key| denied[key].to_string());
     assert_eq!(shown, ["false", "null", "\"not_permitted\""]);
     assert!(!denied.to_string().contains("games"), "{denied}");
-    let line = daemon.wait_for_log("refused: uid 4242");
+    let line = daemon.wait_for_log("denied: uid 4242");
     // As logged, where quotes within a message are escaped.
     let logged = rule.replace('"', "\\\"");
     assert!(
@@ -142,7 +142,7 @@ fn config_error_is_shown_to_callers_that_may_see_everything() {
     let rules = "[clients.acme.access]\ndata = { users = [1] }\n";
     let mut daemon = open_daemon(&sandbox, "[\"data\"]", "", rules);
     daemon.write("config.toml", "[clients.acme");
-    daemon.wait_for_log("the last good one stays");
+    daemon.wait_for_log("keeping the previous one");
     let status = |user| parts(&ask_as(&daemon, user, user, &["status", "--json"])).1;
     assert!(status(0).contains("config.toml:1:"));
     let status_of_other = status(USER_A);

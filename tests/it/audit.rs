@@ -174,7 +174,7 @@ fn unread_pipe_delays_neither_start_nor_shutdown() {
     let (code, stderr) = run_to_end(Daemon::command(folder.path()));
     assert_eq!(code, Some(75), "nobody has it open: {stderr}");
     assert!(
-        stderr.contains("nobody reads this pipe; start its reader first"),
+        stderr.contains("the pipe has no reader; start its reader first"),
         "{stderr}"
     );
     assert!(stderr.contains("audit.file"), "{stderr}");
@@ -187,7 +187,7 @@ fn unread_pipe_delays_neither_start_nor_shutdown() {
     token(&daemon.ask(&["data"]));
     daemon.ask(&["nosuch"]);
     daemon.signal("-TERM");
-    daemon.wait_for_log("what waits for it is lost lost=2");
+    daemon.wait_for_log("the queued lines are lost lost=2");
     let (code, log) = daemon.wait_with_log();
     assert_eq!(code, Some(0), "{log}");
 }

@@ -287,7 +287,7 @@ fn check_judges_the_path_of_the_socket_as_the_daemon_does() {
     let directory = folder.path().display().to_string();
     let file = config.display().to_string();
     let inside = format!(
-        "is a directory and no socket; name a file in it, such as {directory}/broker.sock\n"
+        "is a directory and not a socket; use a path in it, such as {directory}/broker.sock\n"
     );
     for (path, problem) in [
         ("~/x", "no shell has expanded the tilde"),

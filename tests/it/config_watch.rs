@@ -227,7 +227,7 @@ fn new_scope_set_and_fixed_secret_are_applied_within_two_seconds() {
 }
 
 /// The log messages for an unusable config and an unusable secret.
-const KEPT_CONFIG: &str = "the last good one stays";
+const KEPT_CONFIG: &str = "keeping the previous one";
 const KEPT_SECRET: &str = "its previous credentials stay in use";
 
 #[test]
@@ -242,9 +242,14 @@ fn incomplete_empty_or_unreadable_files_keep_the_previous_config() {
             "config.toml",
             &good[..40],
             KEPT_CONFIG,
-            "the config is as it was",
+            "config file is valid again and unchanged",
         ),
-        ("config.toml", "", KEPT_CONFIG, "the config is as it was"),
+        (
+            "config.toml",
+            "",
+            KEPT_CONFIG,
+            "config file is valid again and unchanged",
+        ),
         ("acme.secret", "", KEPT_SECRET, "client loaded"),
     ] {
         // Writes only this file: a write empties the file first, so that a read in between would find a second
@@ -289,7 +294,7 @@ fn failing_new_credentials_keep_the_old_token_and_are_reported() {
     assert_eq!(set["credentials_error"], set["last_error"]);
     let (_, table, _) = parts(&daemon.ask(&["status"]));
     assert!(
-        table.contains("since the last change or restart (00000000…): Domo answered 401"),
+        table.contains("since the last change or restart (00000000…): Domo returned 401"),
         "{table}"
     );
     assert_eq!(sandbox.requests().len(), 2, "the new pair alone is tried");

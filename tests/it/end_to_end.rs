@@ -134,7 +134,7 @@ fn unconfigured_scope_set_exits_78_with_the_configured_ones() {
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\", \"data user\"]"));
     for (set, hint) in [
         ("audit", "put \"audit\" into tokens of [clients.acme]"),
-        ("nosuch", "Domo documents the scopes account, audit"),
+        ("nosuch", "Domo's scopes are account, audit"),
         ("Data", "did you mean \"data\"?"),
     ] {
         let (code, stdout, stderr) = parts(&daemon.ask(&[set]));
@@ -328,7 +328,7 @@ fn sigterm_exits_0_answers_waiting_callers_and_removes_the_socket() {
         sandbox.wait_for_requests(1, PATIENCE).unwrap();
         let mut idle = UnixStream::connect(&socket).unwrap();
         let waiting = daemon.helper(&["--timeout", "60", "data"]).spawn().unwrap();
-        daemon.wait_for_log("asked");
+        daemon.wait_for_log("received request");
         daemon.signal(signal);
         let output = waiting.wait_with_output().unwrap();
         failure(&output, 75);

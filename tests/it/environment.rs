@@ -67,7 +67,7 @@ fn configured_proxy_is_used_with_its_login() {
     });
     assert!(sent, "{head:?}");
     let line = daemon.wait_for_log("no valid token");
-    let answered = format!("the proxy {address} answered 502 Bad Gateway to CONNECT");
+    let answered = format!("the proxy {address} returned 502 Bad Gateway to CONNECT");
     assert!(line.contains(&answered), "{line}");
     assert!(!line.contains("c4nary"), "{line}");
 }

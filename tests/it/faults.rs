@@ -70,7 +70,7 @@ fn hanging_request_times_out_its_caller_and_affects_no_other_scope_set() {
     }
     // The broker's message arrives before the helper times out, 200 ms after the deadline.
     let stderr = failure(&waiting.wait_with_output().unwrap(), 75);
-    assert!(stderr.contains("Domo has not answered yet"), "{stderr}");
+    assert!(stderr.contains("Domo has not responded yet"), "{stderr}");
     let (took, output) = timed(|| daemon.ask(&["--timeout", "2", "data"]));
     assert_eq!(output.status.code(), Some(75));
     assert!(took >= Duration::from_secs(2), "{took:?}");

@@ -83,7 +83,7 @@ fn daemon_that_cannot_keep_tokens_for_a_restart_warns_and_serves() {
     let mut command = in_shell_after(NO_FILES, &Daemon::command(folder.path()));
     command.env("NOTIFY_SOCKET", &path).stdout(Stdio::null());
     let mut daemon = Daemon::start_as(command, folder);
-    let line = daemon.wait_for_log("can't be kept for a restart");
+    let line = daemon.wait_for_log("cannot store tokens for a restart");
     assert!(line.contains("File too large"), "{line}");
     token(&daemon.ask(&["data"]));
     drop(systemd);

@@ -121,7 +121,7 @@ fn config_made_writable_to_others_at_run_time_keeps_the_previous_one() {
     );
     daemon.wait_for_log("config loaded");
     chmod(&config, 0o666);
-    let line = daemon.wait_for_log("the last good one stays");
+    let line = daemon.wait_for_log("keeping the previous one");
     assert!(line.contains("chmod go-w"), "{line}");
     token(&daemon.ask(&["user"]));
 }

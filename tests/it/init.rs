@@ -57,7 +57,7 @@ fn likely_mistake_in_piped_input_is_an_error_without_request_or_file() {
     for (secret, slip) in [
         (
             format!("{CANARY_SECRET} "),
-            "the client secret ends with a blank",
+            "the client secret ends with a space",
         ),
         (
             format!("DOMO_CLIENT_SECRET={CANARY_SECRET}"),

@@ -102,7 +102,7 @@ fn reason_is_shown_to_root_and_the_daemons_user_alone() {
         let hidden = assert_refused(&as_user_a(&["-c", client, "data"]), code, "could not be");
         assert!(!hidden.contains(reason), "{hidden}");
         let advice = format!(
-            "client \"{client}\" could not be loaded; ask the operator, who can run: sudo domo-tokend check"
+            "client \"{client}\" could not be loaded; ask the operator to run: sudo domo-tokend check"
         );
         assert!(hidden.contains(&advice), "{hidden}");
         assert_eq!(
@@ -202,7 +202,7 @@ fn callers_wait_for_a_slow_command_and_other_clients_do_not() {
         .env("PATH", "/usr/bin:/bin");
     let mut daemon = Daemon::start_as(command, folder);
     let waiting = daemon.helper(&["-c", "slow", "data"]).spawn().unwrap();
-    daemon.wait_for_log("asked");
+    daemon.wait_for_log("received request");
     token(&daemon.ask(&["-c", "acme", "data"]));
     let late = daemon.ask(&["-c", "slow", "--timeout", "1", "data"]);
     assert_refused(&late, 75, "still being loaded");

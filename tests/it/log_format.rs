@@ -116,10 +116,10 @@ fn run(sandbox: &Sandbox, home: &Path, format: &str) -> String {
     daemon.wait_for_log("denied");
     sandbox.always(Fault::default());
     daemon.signal("-HUP");
-    daemon.wait_for_log("token obtained again");
+    daemon.wait_for_log("token obtained after failures");
     write(&good);
     daemon.signal("-HUP");
-    daemon.wait_for_log("other scope sets");
+    daemon.wait_for_log("client scope sets changed");
     let (code, log) = daemon.stop();
     assert_eq!(code, Some(0));
     log
@@ -141,7 +141,7 @@ fn every_line_of_text_parses_to_the_fields_of_its_json_form() {
     let (mut text, mut json) = (parsed(&text, parse_text), parsed(&json, parse_json));
     // Whether files are read again while the config is invalid depends on timing.
     for lines in [&mut text, &mut json] {
-        lines.retain(|line| !line["message"].starts_with("the config is still not taken up: "));
+        lines.retain(|line| !line["message"].starts_with("config rejected again: "));
     }
     let messages = |lines: &[Line]| -> BTreeSet<_> {
         lines.iter().map(|line| line["message"].clone()).collect()

@@ -162,7 +162,7 @@ fn compressed_token_is_served_and_compressed_rejection_is_78_after_one_request()
         let (code, _, stderr) = parts(&daemon.ask(&["--timeout", "2", "data"]));
         assert_eq!(code, Some(78), "{stderr}");
         assert!(
-            stderr.contains("Domo answered 400: invalid_scope: no dta"),
+            stderr.contains("Domo returned 400: invalid_scope: no dta"),
             "{stderr}"
         );
     }
@@ -189,7 +189,7 @@ fn token_with_an_earlier_jwt_expiry_is_served_until_then_with_a_warning() {
     let parts = ["{}", &payload, "sig"].map(|part| URL_SAFE_NO_PAD.encode(part));
     sandbox.always(Fault::token(&parts.join(".")));
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
-    let warning = daemon.wait_for_log("the token expires by its own exp claim before");
+    let warning = daemon.wait_for_log("the token's exp claim is earlier than");
     assert!(warning.contains("WARN"), "{warning}");
     assert!(warning.contains("expires_in_s="), "{warning}");
     let token = daemon.broker().token("data").unwrap();
@@ -204,7 +204,8 @@ fn response_not_of_domos_form_is_not_attributed_to_domo() {
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let (code, _, stderr) = parts(&daemon.ask(&["--timeout", "1", "data"]));
     assert_eq!(code, Some(75), "{stderr}");
-    let shown = "answered 403 (text/html, server Zscaler/6.2): a proxy or gateway on the way?";
+    let shown =
+        "returned 403 (text/html, server Zscaler/6.2): the response may be from a proxy or gateway";
     assert!(stderr.contains(shown), "{stderr}");
     assert!(!stderr.contains("Domo answered"), "{stderr}");
 }

@@ -14,7 +14,7 @@ const VALID: &str = "renewal failed; the current token is still valid";
 const NO_TOKEN: &str = "no valid token; callers fail until renewal succeeds";
 const REJECTED: &str = "Domo rejected the client; confirming in 5 s; if it is rejected again, \
                         callers fail until the client's credentials are fixed";
-const RECOVERED: &str = "token obtained again";
+const RECOVERED: &str = "token obtained after failures";
 
 #[track_caller]
 fn assert_once(log: &str, text: &str) {

@@ -108,7 +108,7 @@ fn daemon_as_pid_1_reaps_orphans_and_keeps_the_status_of_its_commands() {
     send_signal(first, "-TERM");
     let (code, log) = daemon.wait_with_log();
     assert_eq!(code, Some(0), "{log}");
-    assert!(!log.contains("client not loaded"), "{log}");
+    assert!(!log.contains("client could not be loaded"), "{log}");
 }
 
 /// A command of `domo-tokend` with the client's secret as its input, in a PID namespace.

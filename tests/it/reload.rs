@@ -45,7 +45,7 @@ fn invalid_config_changes_nothing_and_is_shown_in_status() {
     let cached = token(&daemon.ask(&["data"]));
     for (wrong, words) in [
         ("", "no client"),
-        ("[clients.acme", "config.toml:1:14: not TOML"),
+        ("[clients.acme", "config.toml:1:14: invalid TOML"),
         (
             &format!("{good}client_secrt = \"{CANARY_SECRET}\"\n"),
             "client_secrt",
@@ -53,7 +53,7 @@ fn invalid_config_changes_nothing_and_is_shown_in_status() {
     ] {
         daemon.write("config.toml", wrong);
         let line = daemon.reload();
-        assert!(line.contains("the last good one stays"), "{line}");
+        assert!(line.contains("keeping the previous one"), "{line}");
         assert!(line.contains(words), "{words} in {line}");
         assert!(!line.contains(CANARY_SECRET), "{line}");
         assert_eq!(token(&daemon.ask(&["data"])), cached);
@@ -92,7 +92,7 @@ fn change_that_needs_a_restart_is_reported_until_it_is_undone() {
     let wide = format!("[broker]\nsocket_mode = \"0666\"\n{config}");
     for other in [wide.clone(), wide + "# again\n"] {
         daemon.write("config.toml", &other);
-        daemon.wait_for_log("broker.socket_mode is not what the daemon runs with");
+        daemon.wait_for_log("broker.socket_mode changed; restart the daemon");
         daemon.wait_for_log("config loaded");
     }
     reload(&mut daemon, &config);
@@ -125,7 +125,7 @@ fn waiter_of_a_removed_scope_set_receives_gone() {
         .helper(&["--wait", "--timeout", "60", "user"])
         .spawn()
         .unwrap();
-    daemon.wait_for_log("asked");
+    daemon.wait_for_log("received request");
     reload(&mut daemon, &config_text(&sandbox, "[\"data\"]"));
     failure(&waiting.wait_with_output().unwrap(), 78);
 }

@@ -52,7 +52,7 @@ fn removed_socket_is_bound_again_and_open_connections_continue() {
     // The loss of a socket that was bound again is detected as well.
     for _ in 0..3 {
         fs::remove_file(&socket).unwrap();
-        daemon.wait_for_log("socket was removed or replaced; bound it again");
+        daemon.wait_for_log("socket removed or replaced; bound it again");
         let mode = fs::metadata(&socket).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(ask(&socket), before.secret());
@@ -75,7 +75,7 @@ fn removed_directory_is_created_again_and_a_second_daemon_does_not_start() {
     let directory = socket.parent().unwrap();
     for _ in 0..2 {
         fs::remove_dir_all(directory).unwrap();
-        daemon.wait_for_log("socket was removed or replaced; bound it again");
+        daemon.wait_for_log("socket removed or replaced; bound it again");
         ask(&socket);
         let (code, stderr) = second_daemon(&daemon, &socket);
         assert_eq!(code, Some(75), "{stderr}");
@@ -88,7 +88,7 @@ fn removed_lock_file_is_locked_again_and_excludes_a_second_daemon() {
     let sandbox = sandbox(HOUR);
     let (mut daemon, socket) = daemon(&sandbox);
     fs::remove_file(lock(&socket)).unwrap();
-    daemon.wait_for_log("locked it again");
+    daemon.wait_for_log("locked a new one");
     let (code, stderr) = second_daemon(&daemon, &socket);
     assert_eq!(code, Some(75), "{stderr}");
     assert!(stderr.contains("another domo-tokend serves"), "{stderr}");

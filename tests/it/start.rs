@@ -143,7 +143,10 @@ fn failing_command_is_named_with_its_status_and_without_its_output() {
         text.replace("client_secret_file = \"acme.secret\"", &line)
     };
     for (argv, cause) in [
-        ("[\"/nowhere/pass\"]", "put it there, or name another"),
+        (
+            "[\"/nowhere/pass\"]",
+            "create it, or change the path in the config",
+        ),
         (
             "[\"/bin/sh\", \"-c\", \"echo c4nary; echo c4nary-locked >&2; exit 3\"]",
             "exit status: 3; to see its message run it by hand with its arguments: /bin/sh",
@@ -157,7 +160,7 @@ fn failing_command_is_named_with_its_status_and_without_its_output() {
         let folder = folder(&with(argv));
         let command = Daemon::command_of_config(folder.path());
         let mut daemon = Daemon::start_as(command, folder);
-        let line = daemon.wait_for_log("client not loaded");
+        let line = daemon.wait_for_log("client could not be loaded");
         assert!(line.contains(cause), "{cause} in {line}");
         let (code, log) = daemon.stop();
         assert_eq!(code, Some(0), "{log}");
@@ -176,7 +179,7 @@ fn standard_error_of_a_failed_command_is_logged_at_debug_alone() {
         let mut command = Daemon::command_of_config(folder.path());
         command.args(["--log", level]);
         let mut daemon = Daemon::start_as(command, folder);
-        daemon.wait_for_log("client not loaded");
+        daemon.wait_for_log("client could not be loaded");
         let (_, log) = daemon.stop();
         assert_eq!(log.contains("store locked"), is_logged, "{level}: {log}");
     }

@@ -38,14 +38,14 @@ fn daemon_without_threads_serves_warns_and_stops() {
     fs::write(folder.path().join("config.toml"), config).unwrap();
     // The process itself uses up the limit.
     let mut daemon = start_limited(folder, USER_A, 1);
-    daemon.wait_for_log("file changes are not noticed: cannot start a thread");
+    daemon.wait_for_log("cannot watch files: cannot start a thread");
     token(&daemon.ask(&["data"]));
-    daemon.wait_for_log("lines are lost until it can be written");
+    daemon.wait_for_log("lines are lost until it is writable");
     let (code, _, stderr) = parts(&daemon.ask(&["-c", "beta", "--timeout", "2s", "data"]));
     assert_eq!(code, Some(75), "{stderr}");
     assert!(stderr.contains("cannot start a thread"), "{stderr}");
     daemon.signal("-HUP");
-    daemon.wait_for_log("config not read: cannot start a thread");
+    daemon.wait_for_log("cannot read the config: cannot start a thread");
     token(&daemon.ask(&["data"]));
     let metrics = daemon.ask(&["status", "--metrics"]).stdout;
     let metrics = String::from_utf8(metrics).unwrap();

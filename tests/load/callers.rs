@@ -58,7 +58,7 @@ fn thousand_first_requests_for_fifty_scope_sets_cause_fifty_requests() {
             })
         });
         for _ in 0..1000 {
-            daemon.wait_for_log("asked");
+            daemon.wait_for_log("received request");
         }
         assert_eq!(sandbox.requests().len(), 3, "three at once for one client");
         sandbox.recover();
@@ -145,7 +145,7 @@ fn rejections_of_renewed_tokens_are_warned_of_once() {
         token = reject(&daemon.socket(), token.generation());
     }
     assert_eq!(daemon.status_of("data")["rejected"], 4);
-    daemon.wait_for_log("Domo grants tokens and refuses them");
+    daemon.wait_for_log("Domo issues tokens and rejects them");
     let (_, log) = daemon.stop();
     let warnings = log.lines().filter(|line| line.contains("refuses them"));
     assert_eq!(warnings.count(), 1, "{log}");

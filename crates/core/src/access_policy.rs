@@ -195,7 +195,7 @@ impl fmt::Display for Decision<'_> {
                 unit.map_or(Ok(()), |unit| write!(f, " in unit {unit}"))
             }
             Self::OtherCallers { scope, rule } => {
-                write!(f, "the rule for \"{scope}\" is for {rule} alone")
+                write!(f, "the rule for \"{scope}\" grants it only to {rule}")
             }
             Self::NoRule { scope } => write!(f, "no rule for \"{scope}\""),
         }
@@ -398,7 +398,7 @@ mod tests {
         let why = |set: &str| access.decide(&scope(set), &caller()).to_string();
         assert_eq!(
             why("data"),
-            "the rule for \"data\" is for user ann\\n, group 9 in unit a.service alone"
+            "the rule for \"data\" grants it only to user ann\\n, group 9 in unit a.service"
         );
         assert_eq!(why("user"), "no rule for \"user\"");
     }

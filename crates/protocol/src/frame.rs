@@ -23,16 +23,16 @@ pub const HEAD: usize = 4;
 #[non_exhaustive]
 pub enum FrameError {
     /// The four bytes are no hello.
-    #[error("the other side doesn't speak domo-token's protocol")]
+    #[error("the peer does not speak domo-token's protocol")]
     NotHello,
     /// The announced or encoded body is longer than [`MAX_BODY`].
-    #[error("a frame of {0} bytes is over the limit of {MAX_BODY}")]
+    #[error("a frame of {0} bytes exceeds the limit of {MAX_BODY}")]
     TooLong(usize),
     /// The announced or encoded body of a request is longer than [`MAX_REQUEST`].
-    #[error("a request of {0} bytes is over the limit of {MAX_REQUEST}; use a shorter client name")]
+    #[error("a request of {0} bytes exceeds the limit of {MAX_REQUEST}; use a shorter client name")]
     RequestTooLong(usize),
     /// The body is no message of this protocol version, or bytes follow the message.
-    #[error("a frame that isn't a message of this protocol version")]
+    #[error("the frame is not a message of this protocol version")]
     Malformed,
 }
 

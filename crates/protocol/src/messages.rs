@@ -196,7 +196,9 @@ impl<'de> Deserialize<'de> for TokenText {
         if is_b64token(text.expose()) {
             return Ok(text);
         }
-        Err(D::Error::custom("no access token has such characters"))
+        Err(D::Error::custom(
+            "the access token contains invalid characters",
+        ))
     }
 }
 

@@ -18,10 +18,10 @@ pub struct ScopeSet(Arc<str>);
 #[non_exhaustive]
 pub enum ScopeError {
     /// It contains no scope.
-    #[error("a scope set needs at least one scope, for example \"data\"")]
+    #[error("a scope set needs at least one scope, such as \"data\"")]
     Empty,
     /// It contains a character that RFC 6749 §3.3 does not allow in a scope.
-    #[error("a scope has only printable ASCII, without quote or backslash")]
+    #[error("a scope may contain only printable ASCII without quotes and backslashes")]
     BadCharacter,
     /// It is longer than [`MAX_SCOPE_BYTES`].
     #[error("a scope set has at most {MAX_SCOPE_BYTES} bytes")]

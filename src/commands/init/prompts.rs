@@ -16,7 +16,7 @@ pub(super) fn client_id(options: &InitOptions) -> Result<String, InitError> {
         config::DOMO_SCOPES.join(", "),
     );
     terminal_input::show(&format!(
-        "Domo's scopes are {all}. A token is requested for {sets}; --tokens names others."
+        "Domo's scopes are {all}. A token is requested for {sets}; choose others with --tokens."
     ));
     terminal_input::until_usable(
         "client id",

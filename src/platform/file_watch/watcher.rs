@@ -233,7 +233,7 @@ impl<W: Watcher> FileWatcher<W> {
 
     fn stop_events(&mut self) {
         self.drop_watcher();
-        self.log_lack_of_events(&"the thread that receives them is not running");
+        self.log_lack_of_events(&"the watcher's thread is not running");
     }
 
     fn drop_watcher(&mut self) {
@@ -244,7 +244,7 @@ impl<W: Watcher> FileWatcher<W> {
     fn log_lack_of_events(&mut self, error: &dyn fmt::Display) {
         if !std::mem::replace(&mut self.has_no_events, true) {
             let seconds = self.timing.poll.as_secs();
-            warn!("no events of file changes, files are looked at every {seconds} s: {error}");
+            warn!("no file change events; checking files every {seconds} s: {error}");
         }
     }
 }

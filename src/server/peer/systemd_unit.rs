@@ -82,7 +82,7 @@ fn proc_is_ours() -> bool {
         let own = fs::read_link("/proc/self").ok();
         let is_ours = own.is_some_and(|own| own.as_os_str() == &*std::process::id().to_string());
         if !is_ours {
-            warn!("/proc is of another PID namespace, so rules by unit grant nothing");
+            warn!("/proc belongs to another PID namespace; access rules by unit grant nothing");
         }
         is_ours
     })

@@ -50,8 +50,8 @@ async fn received(answered: bool) -> String {
 #[tokio::test]
 async fn replaced_caller_that_waits_for_a_token_receives_one_answer() {
     let waiting = received(false).await;
-    assert!(waiting.contains("to serve another user"), "{waiting}");
+    assert!(waiting.contains("to admit another user"), "{waiting}");
     let answered = received(true).await;
     assert!(answered.contains("the answer"), "{answered}");
-    assert!(!answered.contains("to serve another user"), "{answered}");
+    assert!(!answered.contains("to admit another user"), "{answered}");
 }

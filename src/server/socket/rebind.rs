@@ -94,7 +94,7 @@ impl Socket {
             match (decide(&attempt, lost_for), attempt) {
                 (Step::End, Err(error)) => return Err(error),
                 (Step::Wait, Err(error)) if !std::mem::replace(&mut failed, true) => {
-                    error!("socket removed or replaced, and it cannot be bound again yet: {error}");
+                    error!("socket removed or replaced, and cannot be bound again yet: {error}");
                 }
                 (Step::Wait, _) => {}
                 (Step::Serve | Step::End, _) => return Ok(()),
@@ -129,7 +129,7 @@ impl Socket {
         if self.ours.is_some() && self.ours == id_at(&self.path) {
             warn!(
                 socket = path,
-                "lock file of the socket was removed or replaced; locked it again"
+                "lock file removed or replaced; locked a new one"
             );
             return Ok(());
         }
@@ -144,10 +144,7 @@ impl Socket {
             let error = std::io::ErrorKind::WouldBlock.into();
             return Err(system_error(&self.path, &error));
         }
-        warn!(
-            socket = path,
-            "socket was removed or replaced; bound it again"
-        );
+        warn!(socket = path, "socket removed or replaced; bound it again");
         Ok(())
     }
 
@@ -172,7 +169,7 @@ impl Socket {
         if let Some(message) = message {
             error!("{message}");
         } else {
-            info!("socket is in its place again");
+            info!("socket is back in place");
         }
         systemd::status(&broker.summary());
     }

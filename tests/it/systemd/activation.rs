@@ -178,7 +178,7 @@ fn lost_socket_of_a_unit_is_reported_with_the_command_that_helps() {
         let shown = String::from_utf8(output.stdout).unwrap();
         assert!(shown.contains(expected), "{shown}");
         fs::rename(run.path().join("aside"), &paths[1]).unwrap();
-        daemon.wait_for_log("socket is in its place again");
+        daemon.wait_for_log("socket is back in place");
         token(&helper(&paths[1], &["data"]).output().unwrap());
         let output = helper(&paths[0], &["status"]).output().unwrap();
         let shown = String::from_utf8(output.stdout).unwrap();

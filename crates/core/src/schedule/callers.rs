@@ -52,19 +52,19 @@ pub(super) struct Waiter {
 
 /// The message while the request is delayed although nothing has failed.
 pub const CHANGED_TOO_OFTEN: &str =
-    "the client's credentials change too often; the next request has to wait";
+    "the client's credentials changed too often; the next request is delayed";
 
 /// The message while another scope set of the client tries new credentials first.
 pub const AWAITS_CREDENTIAL_CHECK: &str =
-    "its request waits until another scope set has tried the new credentials";
+    "the request waits until another scope set has tested the new credentials";
 
 /// The message while a scope set of any client tries the proxy login first.
 pub const AWAITS_LOGIN_CHECK: &str =
-    "its request waits until another scope set has tried the proxy login";
+    "the request waits until another scope set has tested the proxy login";
 
 /// The message while only the limit of concurrent requests delays the request.
 pub const AWAITS_ADMISSION: &str =
-    "its request waits until requests of other scope sets have ended";
+    "the request waits until requests of other scope sets have ended";
 
 enum Decision {
     Serve(Token),
@@ -158,7 +158,7 @@ impl Schedule {
                     State::Fetching { .. }
                     | State::Fresh { .. }
                     | State::Waiting { .. }
-                    | State::Denied { .. } => "Domo has not answered yet",
+                    | State::Denied { .. } => "Domo has not responded yet",
                 };
                 format!("no token in time; {why}")
             }
@@ -239,7 +239,7 @@ impl Schedule {
                 Decision::Join
             }
             State::Denied { retry_at } => {
-                let message = self.failure_message().unwrap_or("refused");
+                let message = self.failure_message().unwrap_or("rejected by Domo");
                 Decision::Refuse(self.refusal(RefusalKind::Denied, message, Some(retry_at)))
             }
         }
@@ -281,21 +281,26 @@ impl Schedule {
                 return Decision::Join;
             }
             let message = if self.token(now).is_some() {
-                "Domo hands out the same token again until it is nearer its end"
+                "Domo returned the same token again; it issues a new one only closer to the expiry"
             } else {
-                "Domo handed out the same token again and it has died; another is asked for soon"
+                "Domo returned the same token again, and it has expired; a new one is requested soon"
             };
             return unavailable(self, message, renew_at);
         }
         let spacing = self.lifetime.map_or(Duration::ZERO, floor);
         let soonest = self.last_success.map_or(now, |at| at + spacing);
         if soonest.max(now) >= deadline {
-            let message = if soonest > now {
-                "another token is wanted, and this one was fetched a moment ago"
-            } else {
-                "another token is wanted, and there is no time to fetch one"
+            let message = match self.last_success {
+                Some(renewed) if soonest > now => format!(
+                    "the token was renewed {} s ago; the next renewal is possible in {} s",
+                    now.saturating_since(renewed).as_secs(),
+                    soonest.saturating_since(now).as_millis().div_ceil(1000)
+                ),
+                Some(_) | None => {
+                    "the timeout leaves no time to request a new token; allow more time".to_owned()
+                }
             };
-            return unavailable(self, message, soonest.max(now).min(renew_at));
+            return unavailable(self, &message, soonest.max(now).min(renew_at));
         }
         self.state = if soonest <= now {
             State::Idle
@@ -314,9 +319,9 @@ impl Schedule {
             return None;
         }
         let message = format!(
-            "a token lives {} s and at least {} s were asked for; the most one may ask is {} s",
-            lifetime.as_secs(),
+            "min_ttl of {} s is too long: tokens of this scope set are valid for {} s; request at most {} s",
             requirement.min_left.as_secs(),
+            lifetime.as_secs(),
             most.as_secs()
         );
         Some(self.refusal(RefusalKind::MinTtlTooLong, &message, None))
@@ -373,7 +378,7 @@ impl Schedule {
             return Some(Err(refusal));
         }
         let message = self.error_message();
-        let message = message.unwrap_or("the token died before the next one came");
+        let message = message.unwrap_or("the token expired before it was renewed");
         let next = self.shown_next_attempt(now);
         Some(Err(self.refusal(RefusalKind::Unavailable, message, next)))
     }

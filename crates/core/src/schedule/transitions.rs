@@ -89,7 +89,7 @@ impl Schedule {
         let held = self.token(now).filter(|token| token.is(&fetched.text));
         let new = fetched_validity(fetched, started, jitter.generation);
         if new.expires <= now || new.lifetime.is_zero() {
-            let message = "the token was dead when it arrived";
+            let message = "the token had expired on arrival";
             return Err(FetchError::transient(Cause::Unusable, message));
         }
         let reissued = held.is_some();
@@ -214,7 +214,7 @@ impl Schedule {
                 abort_at, jitter, ..
             } if abort_at <= now => {
                 self.commands.push_back(Command::Abort(self.id));
-                let message = "no answer in time";
+                let message = "no response in time";
                 let error = FetchError::transient(Cause::Timeout, message);
                 let outcome = self.failed(error, jitter, now);
                 self.commands.push_back(Command::Report(self.id, outcome));

@@ -17,7 +17,7 @@ fn renew(renew: Renew, wait: Duration, now: BootTime) -> TokenRequest {
 }
 
 fn failing(cause: Cause) -> Result<Fetched, FetchError> {
-    Err(FetchError::transient(cause, "Domo answered 503"))
+    Err(FetchError::transient(cause, "Domo returned 503"))
 }
 
 /// A schedule whose renewal failed `failures` times, the last time now.
@@ -97,7 +97,7 @@ fn min_ttl_that_the_floor_delays_past_the_deadline_is_unavailable_with_the_time(
     let refusal = refused(schedule.request(WaiterId(2), &rejected, now));
     assert_eq!(refusal.kind, RefusalKind::Unavailable);
     assert_eq!(refusal.next_attempt, Some(START + floor(HOUR)));
-    let too_young = "fetched a moment ago";
+    let too_young = "the token was renewed 20 s ago; the next renewal is possible in 10 s";
     assert!(refusal.cause.contains(too_young), "{}", refusal.cause);
     for now in [START + floor(HOUR), START + HOUR / 2] {
         let impatient = renew(Renew::Rejected(1), Duration::ZERO, now);
@@ -121,7 +121,7 @@ fn extreme_durations_do_not_overflow() {
     assert_eq!(refusal.kind, RefusalKind::MinTtlTooLong);
     let error = FetchError::Transient {
         cause: Cause::RateLimited,
-        message: "Domo answered 429".to_owned(),
+        message: "Domo returned 429".to_owned(),
         retry_after: Some(Duration::MAX),
     };
     schedule.handle_timeout(end);
@@ -165,7 +165,11 @@ fn expired_reissued_token_is_not_reported_as_valid() {
     let refusal = refused(schedule.request(WaiterId(1), &request(SECOND, expiry), expiry));
     assert_eq!(refusal.kind, RefusalKind::Unavailable);
     assert_eq!(refusal.next_attempt, Some(due + floor(HOUR)));
-    assert!(refusal.cause.contains("died"), "{}", refusal.cause);
+    assert!(
+        refusal.cause.contains("it has expired"),
+        "{}",
+        refusal.cause
+    );
 }
 
 #[test]
@@ -231,7 +235,7 @@ fn caller_of_a_blocked_scope_set_receives_cause_and_next_attempt() {
     let fetch_id = schedule.start(jitter(1.0, 1), START);
     schedule.handle_fetched(fetch_id, failing(Cause::Server), START);
     let until = START + DENIED_RETRY;
-    schedule.block("Domo answered 401: who are you", Some(until), false, START);
+    schedule.block("Domo returned 401: who are you", Some(until), false, START);
     let refusal = refused(schedule.request(WaiterId(1), &request(HOUR, START), START));
     assert_eq!(refusal.kind, RefusalKind::Denied);
     assert!(refusal.cause.contains("401"), "{}", refusal.cause);

@@ -22,7 +22,7 @@ pub(super) fn with_login(login: ProxyLoginId, clients: &[&str], count: usize) ->
 
 pub(super) fn rejected() -> Result<Fetched, FetchError> {
     Err(FetchError::ProxyLogin {
-        message: "the proxy answered 407; fix proxy_auth_file".to_owned(),
+        message: "the proxy returned 407; fix proxy_auth_file".to_owned(),
     })
 }
 
@@ -234,10 +234,10 @@ fn caller_whose_request_waits_for_a_login_receives_the_reason() {
         }
     }
     assert!(
-        causes[&1].contains("Domo has not answered yet"),
+        causes[&1].contains("Domo has not responded yet"),
         "{causes:?}"
     );
-    let message = "another scope set has tried the proxy login";
+    let message = "another scope set has tested the proxy login";
     assert!(causes[&2].contains(message), "{causes:?}");
 }
 
