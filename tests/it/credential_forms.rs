@@ -364,7 +364,7 @@ fn hint_to_a_client_of_the_environment_names_variables() {
     fs::write(&not_pem, "none").unwrap();
     let not_a_path = "5f3c0c9d".repeat(8);
     for (variables, words) in [
-        (vec![domo, ("DOMO_PROXY", Some(&*http))], "name it with DOMO_PROXY_AUTH_FILE\n".to_owned()),
+        (vec![domo, ("DOMO_PROXY", Some(&*http))], "and set DOMO_PROXY_AUTH_FILE\n".to_owned()),
         (vec![domo, ("DOMO_PROXY", Some(&*https))], format!("write DOMO_PROXY=http://{proxy}\n")),
         (vec![("DOMO_TOKEN_URL", Some(&*nowhere))], "check DOMO_TOKEN_URL\n".to_owned()),
         (
@@ -372,7 +372,7 @@ fn hint_to_a_client_of_the_environment_names_variables() {
             "DOMO_CA_FILE /nope: No such file or directory (os error 2); create it, or change the path in the variable\n"
                 .to_owned(),
         ),
-        (vec![("DOMO_CA_FILE", not_pem.to_str())], format!("DOMO_CA_FILE {} can't be used", not_pem.display())),
+        (vec![("DOMO_CA_FILE", not_pem.to_str())], format!("cannot use DOMO_CA_FILE {}", not_pem.display())),
         (
             vec![("DOMO_CA_FILE", Some(&*not_a_path))],
             "it belongs in DOMO_CLIENT_SECRET)".to_owned(),

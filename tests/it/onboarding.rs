@@ -112,7 +112,7 @@ fn init_never_overwrites_and_writes_nothing_that_does_not_work() {
     assert_eq!(sandbox.requests().len(), requests);
     let before = fs::read_to_string(home.join("config.toml")).unwrap();
     let stderr = failure(&init(home, &sandbox, &["--offline"], &good), 78);
-    assert!(stderr.contains("is there already"), "{stderr}");
+    assert!(stderr.contains("already exists"), "{stderr}");
     assert_eq!(
         fs::read_to_string(home.join("config.toml")).unwrap(),
         before
@@ -147,7 +147,7 @@ fn check_validates_to_the_requested_depth_and_reports_all_errors() {
     let (code, stdout, stderr) = check(folder.path(), &["--online"]);
     assert_eq!(code, Some(78), "{stderr}");
     assert!(
-        stdout.contains("client \"acme\", scope set \"data\": a token"),
+        stdout.contains("client \"acme\", scope set \"data\": token obtained"),
         "{stdout}"
     );
     assert!(stderr.contains("503") && stderr.contains("401"), "{stderr}");

@@ -97,7 +97,11 @@ fn change_that_needs_a_restart_is_reported_until_it_is_undone() {
     }
     reload(&mut daemon, &config);
     let (_, log) = daemon.stop();
-    assert_eq!(log.matches("is not what").count(), 2, "{log}");
+    assert_eq!(
+        log.matches("restart the daemon to apply").count(),
+        2,
+        "{log}"
+    );
 }
 
 #[test]

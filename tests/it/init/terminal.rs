@@ -160,6 +160,6 @@ fn lines_pasted_together_are_discarded_before_the_secret_prompt() {
     let seen = at_a_terminal(&answers, &arguments);
     let screen = seen["screen"].as_str().unwrap();
     assert_eq!(seen["status"], 0, "{screen}");
-    assert!(screen.contains("was shown and is discarded"), "{screen}");
+    assert!(screen.contains("was visible and is discarded"), "{screen}");
     assert_secret_written(&folder);
 }
