@@ -167,8 +167,7 @@ fn limits_within_nofile(config: &Config) -> Limits {
         warn!(
             connections = limits.connections,
             connections_per_user = limits.connections_per_user,
-            "connection limits lowered to fit the limit on open files; to keep those of the config, \
-             raise LimitNOFILE= or ulimit -n"
+            "connection limits lowered to fit the limit on open files (ulimit -n); raise it to keep those of the config"
         );
     }
     limits

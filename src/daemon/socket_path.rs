@@ -29,8 +29,7 @@ pub(super) fn claim(
     let callers = Callers::of(config).map_err(DaemonError::Group)?;
     if socket.is_inherited() && callers != Callers::default() {
         warn!(
-            "systemd bound the socket; SocketMode= and SocketGroup= of the socket unit apply, not \
-             socket_mode and socket_group of the config"
+            "systemd bound the socket; SocketMode and SocketGroup of the socket unit apply, not the config"
         );
     }
     Ok((socket, callers))
