@@ -41,8 +41,8 @@ pub use find_file::{
     explicit_config_path, find, host_config_path, locate, path_in, user_config_path, xdg_path_in,
 };
 pub use id_and_secret::{
-    IN_QUOTES, fault_of_id, is_placeholder, is_quote, is_quoted, is_uuid, is_valid_client_id,
-    is_valid_secret, without_mark,
+    IN_QUOTES, is_placeholder, is_quote, is_quoted, is_uuid, is_valid_client_id, is_valid_secret,
+    validate_id, without_mark,
 };
 pub use invisible_char::InvisibleChar;
 pub use limits::{Deadlines, Limits};
@@ -52,7 +52,7 @@ use parse::RawConfig;
 pub use pasted_assignment::assignment;
 pub(crate) use unused_variables::{PROXY_VARIABLES, needs_no_proxy};
 pub(crate) use validate::listed;
-pub use validate::{NOT_THE_LOGIN, fault_of_path};
+pub use validate::{NOT_THE_LOGIN, validate_path};
 use validate::{Validator, line_and_column};
 
 /// Domo's token endpoint, one host for all instances
@@ -65,11 +65,11 @@ pub const ENV_CLIENT: &str = "default";
 /// The variable with the secret of the client that the environment alone configures.
 pub const ENV_SECRET: &str = "DOMO_CLIENT_SECRET";
 
-/// What is wrong with an audit file that the daemon has another use for.
+/// The error about an audit file that the daemon uses for something else.
 pub const AUDIT_IN_USE: &str = "must not be the config, a file that it names, the socket or the \
-                                socket's lock; name another file";
+                                socket's lock; choose another file";
 
-/// Most bytes a client's name may have.
+/// The longest client name, in bytes.
 pub const MAX_NAME: usize = domo_token_protocol::messages::MAX_CLIENT_NAME;
 
 pub type Env<'a> = &'a (dyn Fn(&str) -> Option<OsString> + Sync);
@@ -82,7 +82,7 @@ pub struct Config {
     /// `[broker]`, except for the default client.
     pub broker: BrokerSettings,
     pub limits: Limits,
-    /// The client meant when a caller names none; the only one if there is one.
+    /// The client of requests that name none; the only one if there is one.
     pub default_client: Option<String>,
     pub log: LogSettings,
     pub metrics: MetricsSettings,
@@ -91,7 +91,7 @@ pub struct Config {
     pub clients: BTreeMap<String, ClientConfig>,
     /// Warnings that the daemon logs at start.
     pub notices: Vec<String>,
-    /// What the file was just before it was read.
+    /// The state of the file just before it was read.
     pub stamp: Stamp,
     /// Equal for equal texts.
     pub digest: u64,
@@ -120,9 +120,9 @@ impl StartSettings {
 
 #[derive(Debug)]
 pub enum CredentialsSource {
-    /// Each from its own place.
+    /// Each from its own source.
     Pair { id: IdSource, secret: SecretSource },
-    /// Both from a connection file of pydomo's.
+    /// Both from a pydomo connection file.
     ConnectionFile(NamedPath),
 }
 
@@ -149,7 +149,7 @@ pub enum SecretSource {
 pub struct SecretCommand {
     /// The program and its arguments.
     pub argv: Vec<String>,
-    /// Environment variables of the daemon that hold secrets, which the command does not get.
+    /// Environment variables of the daemon that hold secrets, which the command does not receive.
     pub withheld: Vec<String>,
 }
 
@@ -158,7 +158,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As for [`parse`](Self::parse).
     pub fn read(content: &[u8], path: &Path) -> Result<Self, ConfigError> {
         match str::from_utf8(content) {
             Ok(text) => Self::parse(text, path),
@@ -169,23 +169,23 @@ impl Config {
                     path: Some(path.to_owned()),
                     position: Some(line_and_column(&before, before.len())),
                     key: None,
-                    problem: "not UTF-8, which TOML is written in".to_owned(),
+                    problem: "not UTF-8, which TOML requires".to_owned(),
                 })
             }
         }
     }
 
-    /// Reads a config file's `text`; `path` is how the file was named, and where relative paths
-    /// in it start.
+    /// Parses a config file's `text`; `path` is the file's path as named, and the base of relative paths in
+    /// it.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] names the first thing that is wrong, its place and what is allowed.
+    /// [`ConfigError`] names the first error, its position and what is allowed.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         Self::parse_as(text, path, Naming::Keys)
     }
 
-    /// The same, with errors and clients that name settings in that way.
+    /// Parses as [`parse`](Self::parse), with errors and clients that name settings in that way.
     pub(crate) fn parse_as(text: &str, path: &Path, naming: Naming) -> Result<Self, ConfigError> {
         let raw = RawConfig::parse(text).map_err(|error| ConfigError {
             path: Some(path.to_owned()),
@@ -216,10 +216,10 @@ impl Config {
             let rules = client.access.iter().flat_map(|access| access.0.values());
             for rule in rules {
                 let users = rule.users.iter().filter_map(validate_user);
-                let groups = rule.groups.iter().filter_map(fault_of_group);
+                let groups = rule.groups.iter().filter_map(validate_group);
                 unknown.extend(users.chain(groups).map(|fault| {
                     let name = masked(name);
-                    format!("clients.{name}.access: {fault}, so that grants nothing")
+                    format!("clients.{name}.access: {fault}; the entry grants nothing")
                 }));
             }
         }
@@ -246,7 +246,7 @@ impl Config {
         own.cloned().chain(self.files()).collect()
     }
 
-    /// Whether the audit file is one of [`Self::files_in_use`], by their paths.
+    /// Returns whether the audit file is one of [`Self::files_in_use`], by their paths.
     fn audits_into_own_file(&self) -> bool {
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let Some(audit) = self.audit.file.as_deref().map(absolute) else {
@@ -263,18 +263,18 @@ fn validate_user(user: &Principal) -> Option<String> {
         Principal::Name(name) => users::ids(name).map(|(id, _)| id),
     };
     match id {
-        None => Some(format!("there is no user \"{user}\" here")),
+        None => Some(format!("user \"{user}\" does not exist on this host")),
         Some(id) => (id == users::overflow_uid())
-            .then(|| format!("user {user} is anyone of another user namespace")),
+            .then(|| format!("user {user} stands for any user of another user namespace")),
     }
 }
 
-fn fault_of_group(group: &Principal) -> Option<String> {
+fn validate_group(group: &Principal) -> Option<String> {
     let id = match group {
         Principal::Id(id) => Some(*id),
         Principal::Name(name) => users::group(name),
     };
-    let fault = format!("there is no group \"{group}\" here");
+    let fault = format!("group \"{group}\" does not exist on this host");
     id.is_none().then_some(fault)
 }
 

@@ -188,7 +188,7 @@ impl Connector {
             let opened = timeout_at(limit, opening).await;
             let late = |_| {
                 let shown = &server.shown;
-                ConnectError::timed_out(format!("no answer from {shown} to CONNECT in time"))
+                ConnectError::timed_out(format!("no response from {shown} to CONNECT in time"))
             };
             tunnel = Some((server, opened.map_err(late)??));
             on_tunnel();
@@ -209,7 +209,8 @@ impl Connector {
         server.shown = format!("the proxy {}", server.address);
         if !target.is_tls {
             return Err(ConnectError::proxy(format!(
-                "http to {} is not sent through a proxy, because the secret would leave this machine in clear; remove {name}, or use https",
+                "http to {} is not sent through a proxy, because the secret would leave this machine \
+                 unencrypted; remove {name}, or use https",
                 target.shown
             )));
         }
@@ -225,7 +226,7 @@ impl Connector {
         let late = |_| ConnectError::timed_out("the system's trust store was not read in time");
         config.map_err(late)?.map_err(|error| {
             ConnectError::tls(format!(
-                "{server_name} can't be trusted: the system's trust store can't be used: {error}"
+                "cannot verify {server_name}: cannot use the system's trust store: {error}"
             ))
         })
     }
@@ -245,7 +246,8 @@ impl Connector {
                 let late = |_| {
                     let hint = self.resolver.late_hint();
                     let host = server.shown_host();
-                    let message = format!("no answer from the resolver for {host} in time; {hint}");
+                    let message =
+                        format!("no response from the resolver for {host} in time; {hint}");
                     ConnectError::timed_out(message)
                 };
                 lookup.map_err(late)?.map_err(|error| {
@@ -253,7 +255,7 @@ impl Connector {
                     let general = "failed to lookup address information: ";
                     let message = message.strip_prefix(general).unwrap_or(&message);
                     let hint = hint_of(&error);
-                    ConnectError::unreachable(format!("{shown} can't be resolved: {message}{hint}"))
+                    ConnectError::unreachable(format!("cannot resolve {shown}: {message}{hint}"))
                 })?
             }
         };
@@ -300,7 +302,7 @@ async fn tcp(
     let late = |_| ConnectError::timed_out(format!("no connection to {shown} in time"));
     let stream = connected.map_err(late)?.map_err(|error| {
         let hint = hint_of(&error);
-        ConnectError::unreachable(format!("{shown} can't be reached: {error}{hint}"))
+        ConnectError::unreachable(format!("cannot connect to {shown}: {error}{hint}"))
     })?;
     // Requests are small. A failure only costs time.
     let _ = stream.set_nodelay(true);

@@ -29,7 +29,7 @@ use zeroize::Zeroizing;
 
 use crate::config::{
     ClientConfig, Config, CredentialsSource, Env, IdSource, Naming, SecretSource, Setting,
-    fault_of_id, without_mark,
+    validate_id, without_mark,
 };
 
 use crate::config::named_path::NamedPath;
@@ -207,7 +207,7 @@ pub fn check_config(file: &File, path: &Path, config: &Config) -> Result<(), Cre
     checked_file::check_access(file, &Subject::new("config", path), Readers::All)?;
     let clients = config.clients.values();
     for client in clients.filter(|client| client.holds_a_secret()) {
-        let subject = Subject::new("config with a secret in it,", path);
+        let subject = Subject::new("config that contains a secret,", path);
         checked_file::check_access(file, &subject, readers(client))?;
     }
     #[cfg(unix)]
@@ -247,8 +247,8 @@ fn unusable(what: &'static str, from: &str, problem: &str) -> CredentialsError {
 fn from_env(name: &str, env: Env) -> Result<SecretString, CredentialsError> {
     let from = format!("${}", ShownName(name));
     let unset = || {
-        let problem = "the variable is not set in this environment; export it, or name a file that sets it \
-                       with EnvironmentFile= in the unit";
+        let problem = "the variable is not set in this environment; export it, or set it in a file of \
+                       EnvironmentFile= in the unit";
         unusable(SECRET, &from, problem)
     };
     let value = env(name).ok_or_else(unset)?;
@@ -271,7 +271,10 @@ fn from_systemd(name: &str, env: Env) -> Result<SecretString, CredentialsError> 
     let (path, name) = (directory.join(name), ShownName(name));
     let shown = directory.join(name.to_string()).display().to_string();
     if matches!(path.try_exists(), Ok(false)) {
-        let problem = format!("not there: add LoadCredential={name}: and its source to the unit");
+        let problem = format!(
+            "no such credential: add LoadCredential={name}: and its source to the \
+                               unit"
+        );
         return Err(unusable(SECRET, &shown, &problem));
     }
     let read = checked_file::read_unchecked(&path, MAX_SECRET);
@@ -291,7 +294,7 @@ fn read_id(path: &NamedPath) -> Result<String, CredentialsError> {
     let bytes = checked_file::read(path, ID, Readers::All, MAX_SECRET)?;
     let wrong = |problem| unusable(ID, &path.shown(), problem);
     let id = utf8(&bytes).map_err(wrong)?.trim();
-    match fault_of_id(id) {
+    match validate_id(id) {
         Some(fault) => Err(wrong(fault)),
         None => Ok(id.to_owned()),
     }

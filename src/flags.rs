@@ -1,4 +1,4 @@
-//! What `domo-tokend` can be told on its command line.
+//! The command line of `domo-tokend`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,31 +9,36 @@ use domo_token_stdout::help_columns;
 
 use crate::config::VARIABLES;
 
-/// Keeps Domo access tokens fresh and hands them to local processes.
+/// Lists global options after those of a command.
+const GLOBAL: usize = 500;
+
+/// Keeps Domo access tokens fresh and serves them to local processes.
 ///
-/// Holds the credentials of Domo API clients, asks for a token for each configured scope set before
-/// anyone needs it, renews it before it dies, and serves it on a Unix socket. Ask it with
-/// domo-token. Runs in the foreground and logs to standard error.
+/// Holds the credentials of Domo API clients, requests a token for each configured scope set before it
+/// is needed, renews it before it expires, and serves it on a Unix socket (on Windows, a named pipe).
+/// To get a token, use domo-token. Runs in the foreground and logs to standard error.
 #[derive(Debug, Parser)]
 #[command(name = "domo-tokend", version, after_help = [AFTER_HELP, VARIABLES, REST_OF_HELP].concat())]
 pub struct Flags {
-    /// Config file; by default the first there is of those named below
-    #[arg(long, value_name = "FILE", global = true)]
+    /// Read the config from FILE [default: see FILES]
+    #[arg(long, value_name = "FILE", global = true, display_order = GLOBAL)]
     pub config: Option<PathBuf>,
-    /// Socket to listen on, a path or unix:///PATH; by default the first place named below
+    /// Listen on this socket, a path or unix:///PATH [default: see FILES]
     #[expect(clippy::doc_markdown, reason = "help would show the backticks")]
-    #[arg(long, value_name = "PATH", global = true)]
+    #[arg(long, value_name = "PATH", global = true, display_order = GLOBAL)]
     pub socket: Option<PathBuf>,
-    /// Log level: error, warn, info, debug or trace; by default `RUST_LOG`, the config's, or info
-    #[arg(long, value_name = "LEVEL", global = true)]
+    /// Log lines of this level and above: error, warn, info, debug or trace [default: $RUST_LOG,
+    /// log.level of the config, or info]
+    #[expect(clippy::doc_markdown, reason = "help would show the backticks")]
+    #[arg(long, value_name = "LEVEL", global = true, display_order = GLOBAL)]
     pub log: Option<String>,
-    /// Form of log lines
-    #[arg(long, value_name = "FORMAT", default_value = "text", global = true)]
+    /// Write log lines in this format
+    #[arg(long, value_name = "FORMAT", default_value = "text", global = true, display_order = GLOBAL)]
     pub log_format: LogFormat,
-    /// Leave the memory open to debuggers and core files, for finding bugs
-    #[arg(long, global = true)]
+    /// Permit debuggers and core dumps, which can read the secrets in memory
+    #[arg(long, global = true, display_order = GLOBAL)]
     pub debuggable: bool,
-    /// What to do; to serve when nothing is said
+    /// The command; without one the daemon runs.
     #[command(subcommand)]
     pub verb: Option<Verb>,
 }
@@ -56,7 +61,7 @@ impl Flags {
     }
 }
 
-/// Adds the option or command that was meant where a word is none of the daemon's.
+/// Adds a tip to the error about a word that is not an option or a command of the daemon.
 fn with_tip(mut error: clap::Error) -> clap::Error {
     let kind = if error.kind() == ErrorKind::InvalidSubcommand {
         ContextKind::InvalidSubcommand
@@ -87,7 +92,7 @@ fn with_tip(mut error: clap::Error) -> clap::Error {
         return error;
     };
     error.remove(ContextKind::SuggestedSubcommand);
-    // Whose option stands in the usage, too.
+    // The usage names the command of that option.
     if error.remove(ContextKind::SuggestedArg).is_some() {
         error.remove(ContextKind::Usage);
     }
@@ -96,7 +101,7 @@ fn with_tip(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// Whether a word looks like the path of a config.
+/// Returns whether a word looks like the path of a config.
 fn is_file(word: &str) -> bool {
     let is_toml = Path::new(word).extension().is_some_and(|end| end == "toml");
     !word.starts_with('-') && (is_toml || word.contains(std::path::is_separator))
@@ -104,7 +109,7 @@ fn is_file(word: &str) -> bool {
 
 const ELSEWHERE: &str = "for tokens and their state: domo-token --help";
 
-/// Words that are no options of the daemon, with what to do.
+/// Tips for words that are not options of the daemon.
 const OPTION_TIPS: &[(&[&str], &str)] = &[
     (
         &[
@@ -113,8 +118,7 @@ const OPTION_TIPS: &[(&[&str], &str)] = &[
             "--secret",
             "--secret-file",
         ],
-        "the secret is never an argument: domo-tokend init asks for it, or reads it as a line from \
-         standard input",
+        "the secret is never an argument; to enter it at a prompt or on standard input: domo-tokend init",
     ),
     (
         &["--scope", "--scopes", "--token"],
@@ -122,7 +126,7 @@ const OPTION_TIPS: &[(&[&str], &str)] = &[
     ),
 ];
 
-/// Words that are no commands of the daemon, with what to run.
+/// Tips for words that are not commands of the daemon.
 const TIPS: &[(&[&str], &str)] = &[
     (
         &["run", "serve", "daemon", "foreground"],
@@ -140,7 +144,7 @@ const TIPS: &[(&[&str], &str)] = &[
     (&["version"], "for the version: domo-tokend --version"),
     (
         &["completions", "completion"],
-        "completions exist for domo-token: domo-token completions SHELL",
+        "only domo-token has completions: domo-token completions SHELL",
     ),
     (
         &["watch"],
@@ -169,7 +173,7 @@ const TIPS: &[(&[&str], &str)] = &[
     (&["log", "logs"], service::LOG),
 ];
 
-/// What to run for the service.
+/// Commands for the service.
 #[cfg(not(windows))]
 mod service {
     pub(super) const START: &str = "to start the service: systemctl start domo-tokend";
@@ -180,7 +184,7 @@ mod service {
     pub(super) const LOG: &str = "for the log of the service: journalctl -u domo-tokend";
 }
 
-/// What to do instead: there is no Windows service.
+/// Alternatives to a service: there is none for Windows.
 #[cfg(windows)]
 mod service {
     pub(super) const START: &str =
@@ -192,53 +196,55 @@ mod service {
     pub(super) const LOG: &str = "the daemon logs to standard error, in its console";
 }
 
-/// What there is besides serving.
+/// The commands besides running the daemon.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Say whether the config and the credentials would do
+    /// Validate the configuration and the credentials
     ///
-    /// Exit: 0 all is right, 74 standard output can't be written, 75 Domo couldn't be reached or a
-    /// secret command failed, 78 something is wrong.
+    /// Exit status: 0 valid, 74 standard output cannot be written, 75 Domo cannot be reached or a
+    /// secret command failed, 78 not valid.
     Check {
-        /// Ask Domo for each token, once
+        /// Request each token from Domo once
         #[arg(long, conflicts_with_all = ["syntax", "schema"])]
         online: bool,
-        /// Look at the config's text alone, and open no credential file
+        /// Validate only the text of the config, without opening credential files
         #[arg(long, conflicts_with = "schema")]
         syntax: bool,
-        /// Print the config's JSON Schema instead, for editors
+        /// Print the JSON Schema of the config, for editors, and check nothing
         #[arg(long)]
         schema: bool,
     },
-    /// Write a first config and secret file, once Domo has accepted the credentials
+    /// Write a first config and secret file after testing the credentials
     ///
-    /// Asks for the client id and the secret, or reads them as lines from standard input. Never
-    /// overwrites. A rejection is confirmed by a second request after 5 s.
+    /// Prompts for the client id and the secret, or reads them as lines from standard input. Never
+    /// overwrites a file. A rejection by Domo is confirmed by a second request after 5 s.
     ///
-    /// Exit: 0 written, 74 written but standard output can't be, 75 Domo couldn't be reached, 78
-    /// anything else.
+    /// Exit status: 0 written, 74 written but standard output cannot be written, 75 Domo cannot be
+    /// reached, 78 any other error.
     Init {
-        /// The API client's name in the config
+        /// Set the API client's name in the config
         #[arg(long, value_name = "NAME", default_value = "domo")]
         name: String,
-        /// The client id
+        /// Set the client id [default: read from the terminal or standard input]
         #[arg(long, value_name = "ID")]
         client_id: Option<String>,
-        /// A scope set to keep a token for, like "data user"; may be given again. Domo's scopes:
-        /// account, audit, buzz, dashboard, data, user, workflow
+        /// Keep a token for this scope set, like "data user"; may be repeated. Domo's scopes: account,
+        /// audit, buzz, dashboard, data, user, workflow
         #[arg(long, value_name = "SCOPES", default_value = "data")]
         tokens: Vec<String>,
-        /// Another endpoint than Domo's own
+        /// Request tokens from this URL [default: https://api.domo.com/oauth/token]
+        #[expect(rustdoc::bare_urls, reason = "help would show the brackets")]
         #[arg(long, value_name = "URL")]
         token_url: Option<String>,
-        /// HTTP proxy to go through: scheme, host and port. The proxy variables of the environment are
-        /// not used
+        /// Connect through this HTTP proxy: scheme, host and port. The proxy variables of the
+        /// environment are not used
         #[arg(long, value_name = "URL")]
         proxy: Option<String>,
-        /// File with the login for the proxy, one line USER:PASSWORD, mode 0600
+        /// Read the proxy's login from FILE: one line USER:PASSWORD, mode 0600
         #[arg(long, value_name = "FILE")]
         proxy_auth_file: Option<PathBuf>,
-        /// PEM file with CA certificates to trust besides the system's, as where a proxy intercepts TLS
+        /// Trust the CA certificates in the PEM file FILE in addition to the system's, for example
+        /// where a proxy intercepts TLS
         #[arg(long, value_name = "FILE")]
         ca_file: Option<PathBuf>,
         /// Write the files without a request to Domo
@@ -247,7 +253,7 @@ pub enum Verb {
     },
 }
 
-/// The form of log lines.
+/// The format of log lines.
 #[expect(missing_docs, reason = "help would show them at length")]
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum LogFormat {
@@ -257,26 +263,33 @@ pub enum LogFormat {
 
 // Each paragraph is one line, which clap wraps.
 const AFTER_HELP: &str = "\
-Config file: --config, $DOMO_TOKEN_CONFIG, $CONFIGURATION_DIRECTORY/config.toml, \
-${XDG_CONFIG_HOME:-~/.config}/domo-token/config.toml, /etc/domo-token/config.toml.
-Socket: --socket, $DOMO_TOKEN_SOCKET, [broker] socket, or broker.sock in $RUNTIME_DIRECTORY, \
-/run/domo-token (as root) or $XDG_RUNTIME_DIR/domo-token.
+FILES
+Config file, in order of precedence: --config, $DOMO_TOKEN_CONFIG, \
+$CONFIGURATION_DIRECTORY/config.toml, ${XDG_CONFIG_HOME:-~/.config}/domo-token/config.toml, \
+/etc/domo-token/config.toml.
+Socket, in order of precedence: --socket, $DOMO_TOKEN_SOCKET, [broker] socket, or broker.sock in \
+$RUNTIME_DIRECTORY, /run/domo-token (as root) or $XDG_RUNTIME_DIR/domo-token.
 On Windows: %ProgramData%\\domo-token\\config.toml, and the pipe \\\\.\\pipe\\domo-token.
 
-Without a config file the environment configures one client named \"default\":
+ENVIRONMENT
+Without a config file, these variables configure one client named \"default\":
 ";
 
 const REST_OF_HELP: &str = "
-A config file, which domo-tokend init writes:
+EXAMPLE
+A config file as domo-tokend init writes it:
   [clients.acme]
   client_id = \"441e307a-…\"
   client_secret_file = \"acme.secret\"     # mode 0600
   tokens = [\"data\", \"data user\"]
 
-Signals: SIGTERM and SIGINT end it, and so does the end of its terminal. SIGHUP reads the config \
-and the secrets again, keeps what has not changed, and tries immediately what Domo rejected; a \
-wrong config changes nothing.
-Exit: 0 stopped, 2 usage, 70 a bug, 75 another daemon serves the socket, the socket is lost, the \
-host lacks room or nobody reads the audit's pipe, 78 config, path or inherited socket, or no client \
-can be loaded; one that can't be loaded leaves the others as they are. check and init say theirs in \
-their help";
+SIGNALS
+SIGTERM and SIGINT stop the daemon, as does the end of its terminal. SIGHUP reloads the config and \
+the secrets: unchanged clients keep their tokens, and what Domo rejected is retried immediately. If \
+the config is invalid, the previous one stays in use.
+
+EXIT STATUS
+0 stopped; 2 usage error; 70 bug; 75 another daemon serves the socket, the socket was lost, the host \
+is out of resources, or the audit pipe has no reader; 78 invalid config, path or inherited socket, or \
+no client could be loaded. A client that cannot be loaded does not affect the others. For check and \
+init, see their --help.";

@@ -55,10 +55,10 @@ pub enum LoadError {
     #[error(transparent)]
     Source(#[from] SourceError),
     /// The system has no thread to load it on.
-    #[error("client_secret_command can't be run: {0}; raise the limit on threads")]
+    #[error("cannot run client_secret_command: {0}; raise the limit on threads")]
     NoThread(io::Error),
     /// Loading panicked.
-    #[error("loading it ended by a bug of the daemon's own: please report it")]
+    #[error("loading failed because of a bug in the daemon; please report it")]
     Bug,
 }
 

@@ -34,7 +34,7 @@ const EX_USAGE: u8 = 2;
 const EX_IOERR: u8 = 74;
 
 /// How errors about inherited descriptors begin.
-const INHERITED: &str = "what systemd handed over";
+const INHERITED: &str = "cannot use the descriptors that systemd passed";
 
 /// How errors about handlers of signals begin.
 const NO_SIGNALS: &str = "cannot receive signals";
@@ -166,7 +166,7 @@ fn init(options: &InitOptions, env: Env<'static>) -> ExitCode {
         return fail(&error, code);
     }
     if let Some(path) = config::explicit_config_path(options.config.clone(), env)
-        && let Some(fault) = config::fault_of_path(&path)
+        && let Some(fault) = config::validate_path(&path)
     {
         let error = format!("config {}: {fault}", shown_path(&path));
         return fail(&error, daemon::EX_CONFIG);

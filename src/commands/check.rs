@@ -59,7 +59,7 @@ pub fn become_service_user(options: &Options, env: Env) -> Result<Option<&'stati
     match users::become_user(SERVICE_USER) {
         Ok(()) => Ok(Some(SERVICE_USER)),
         Err(error) => Err(format!(
-            "can't check as the service's user {SERVICE_USER}: {error}"
+            "cannot check as the service's user {SERVICE_USER}: {error}"
         )),
     }
 }
@@ -220,11 +220,11 @@ fn with_sudo(error: &DaemonError, sudo: Option<&str>) -> String {
             if is_denied(source) =>
         {
             let path = shown_path(path);
-            format!("config {path}: {source}; run it with sudo: {sudo}")
+            format!("config {path}: {source}; run with sudo: {sudo}")
         }
         (DaemonError::Audit { path, source }, Some(sudo)) if is_denied(source) => {
             let path = path.display();
-            format!("audit.file {path}: {source}; run it with sudo: {sudo}")
+            format!("audit.file {path}: {source}; run with sudo: {sudo}")
         }
         (DaemonError::Config(ConfigLoadError::Access(error)), sudo) => file_error(error, sudo),
         _ => error.to_string(),
@@ -240,10 +240,10 @@ fn file_error(error: &CredentialsError, sudo: Option<&str>) -> String {
             },
             Some(sudo),
         ) if is_denied(source) => {
-            format!("{what} {path}: {source}; run it with sudo: {sudo}")
+            format!("{what} {path}: {source}; run with sudo: {sudo}")
         }
         (CredentialsError::Unsafe { what, path, .. }, Some(sudo)) => {
-            format!("{what} {path}: this user cannot check it; run it with sudo: {sudo}")
+            format!("{what} {path}: this user cannot check it; run with sudo: {sudo}")
         }
         _ => error.to_string(),
     }
@@ -296,7 +296,7 @@ async fn check_clients<'a>(
     let mut results = load_clients(config, env).await;
     for (name, client) in &config.clients {
         if let Some(credential) = credential_out_of_reach(client, env) {
-            let why = "is there only while its unit runs";
+            let why = "exists only while its unit runs";
             let (is_secret, credential) = (looks_like_secret(credential), ShownName(credential));
             if is_secret {
                 let message = "client_secret_credential must be the name of a systemd credential";

@@ -76,7 +76,7 @@ pub async fn run(options: &InitOptions, env: Env<'_>) -> Result<Written, InitErr
         };
         let source = Source::new(client, credentials, login, None, &shared)?;
         if options.offline {
-            tried.push("not tried against Domo".to_owned());
+            tried.push("credentials not tested against Domo".to_owned());
         } else {
             let result = test_credentials::run(&*source, &client.tokens, tokio::time::sleep).await;
             let url = &client.endpoint.url;
@@ -122,7 +122,7 @@ fn explained(failure: Failure, options: &InitOptions, url: &Url, env: Env) -> In
                     if options.ca_file.is_none() && message.contains("--ca-file") =>
                 {
                     let hint =
-                        "if a proxy or gateway intercepts TLS, trust its CA by --ca-file FILE";
+                        "if a proxy or gateway intercepts TLS, trust its CA with --ca-file FILE";
                     offline(Some(hint.to_owned()))
                 }
                 (None, _) => offline(None),
@@ -133,12 +133,14 @@ fn explained(failure: Failure, options: &InitOptions, url: &Url, env: Env) -> In
 }
 
 fn again(when: &str) -> String {
-    format!("run this again {when}, or, to write without a request to Domo, add --offline")
+    format!(
+        "run this again {when}, or, to write the files without a request to Domo, add --offline"
+    )
 }
 
 fn offline(hint: Option<String>) -> String {
     let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
-    format!("to write without a request to Domo add --offline{hint}")
+    format!("to write the files without a request to Domo, add --offline{hint}")
 }
 
 /// Returns the path of the secret, if neither it nor the config exists.
@@ -147,7 +149,7 @@ fn free_secret_path(config: &Path, name: &str) -> Result<PathBuf, InitError> {
     if path.contains(char::is_control) {
         return Err(wrong(
             "--config",
-            "the path contains a control character; name another",
+            "the path contains a control character; choose another path",
         ));
     }
     let secret = config.with_file_name(format!("{name}.secret"));
@@ -227,7 +229,7 @@ mod tests {
 
     #[test]
     fn hint_of_an_unreachable_domo_fits_the_cause_and_the_options() {
-        let untrusted = "--ca-file must hold the certificate";
+        let untrusted = "--ca-file must contain the certificate";
         let with_all = InitOptions {
             proxy: Some("http://proxy.example".to_owned()),
             ca_file: Some("ca.pem".into()),
@@ -236,7 +238,7 @@ mod tests {
         for (cause, text, end) in [
             (Cause::Connect, "", "add --proxy http://p.example:8080"),
             (Cause::Timeout, "", "add --proxy http://p.example:8080"),
-            (Cause::Tls, untrusted, "by --ca-file FILE"),
+            (Cause::Tls, untrusted, "with --ca-file FILE"),
             (Cause::Tls, "an http proxy", "add --offline"),
             (Cause::Server, "", "add --offline"),
         ] {

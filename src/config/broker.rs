@@ -9,7 +9,7 @@ use toml::Spanned;
 
 use super::ConfigError;
 use super::parse::RawPrincipal;
-use super::validate::{Validator, fault_of_socket};
+use super::validate::{Validator, validate_socket};
 
 /// By default only the daemon's own user may connect.
 pub const DEFAULT_SOCKET_MODE: u32 = 0o600;
@@ -64,25 +64,25 @@ impl BrokerSettings {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Broker")]
 pub(super) struct RawBroker {
-    /// The path of its socket.
+    /// The socket's path.
     #[schemars(with = "Option<PathBuf>")]
     pub(super) socket: Option<Spanned<PathBuf>>,
-    /// The socket's permission bits, as in chmod; "0600" by default.
+    /// The socket's permission bits, as in chmod [default: "0600"].
     #[schemars(with = "Option<String>", regex(pattern = "^0?[0-7]{3}$"))]
     pub(super) socket_mode: Option<Spanned<String>>,
-    /// The callers' group, which the socket is given to; never the daemon's own.
+    /// The callers' group, which becomes the group of the socket; never the daemon's own.
     #[schemars(with = "Option<RawPrincipal>")]
     pub(super) socket_group: Option<Spanned<RawPrincipal>>,
-    /// On Windows the callers' group, by name or security identifier.
+    /// On Windows, the callers' group, by name or security identifier.
     #[schemars(with = "Option<String>")]
     pub(super) pipe_group: Option<Spanned<String>>,
-    /// Whether the socket's directory may be writable by others (container volumes).
+    /// Permits a socket directory that others can write to (container volumes).
     #[serde(default)]
     pub(super) shared_directory: bool,
-    /// The client meant when a caller names none. Not needed while there is one client.
+    /// The client of requests that name none. Not needed if there is only one client.
     #[schemars(with = "Option<String>")]
     pub(super) default_client: Option<Spanned<String>>,
-    /// Whether systemd may keep the tokens in memory while the service restarts; true by default.
+    /// Stores the tokens in memory of systemd while the service restarts [default: true].
     pub(super) keep_over_restart: Option<bool>,
 }
 
@@ -107,7 +107,7 @@ impl Validator<'_> {
     fn socket(&self, written: Option<Spanned<PathBuf>>) -> Result<Option<PathBuf>, ConfigError> {
         let key = "broker.socket";
         if let Some(written) = &written
-            && let Some(fault) = fault_of_socket(written.get_ref())
+            && let Some(fault) = validate_socket(written.get_ref())
         {
             return Err(self.error(Some(written.span()), key, fault));
         }

@@ -16,8 +16,8 @@ use url::Url;
 use super::named_path::NamedPath;
 use super::parse::{RawRule, Table};
 use super::validate::{
-    Validator, fault_of_login_file, login_without_proxy, proxy_url, refuse_proxy_over_http,
-    scope_set, token_url,
+    Validator, login_without_proxy, proxy_url, refuse_proxy_over_http, scope_set, token_url,
+    validate_login_file,
 };
 use super::{
     ConfigError, CredentialsSource, IdSource, MAX_NAME, Naming, SecretCommand, SecretSource,
@@ -34,7 +34,7 @@ pub struct ClientConfig {
     pub endpoint: Endpoint,
     /// Whether secret files may be readable by all.
     pub allow_world_readable_secret: bool,
-    /// Who may have which set; `None` if everyone who may open the socket may have all.
+    /// The callers that may have each set; `None` if every caller that can open the socket may have all.
     pub access: Option<Access>,
 }
 
@@ -43,23 +43,23 @@ pub struct Endpoint {
     /// Its URL: https, or http to a loopback address if that was allowed.
     pub url: Url,
     pub method: TokenMethod,
-    /// Certificates trusted besides the system's, in PEM.
+    /// CA certificates trusted in addition to the system's, in PEM.
     pub ca_file: Option<NamedPath>,
-    /// The proxy to go through.
+    /// The proxy to connect through.
     pub proxy: Option<Url>,
-    /// The file with the login for it.
+    /// The file with the login for the proxy.
     pub proxy_auth_file: Option<NamedPath>,
     /// How messages name its settings.
     pub naming: Naming,
 }
 
-/// How token requests are sent. Domo takes both.
+/// How token requests are sent. Domo accepts both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TokenMethod {
     /// Parameters in a form body (RFC 6749 §4.4.2).
     #[default]
     Post,
-    /// Parameters in the query, as Domo's own documentation has it.
+    /// Parameters in the query, as in Domo's own documentation.
     Get,
 }
 
@@ -79,7 +79,7 @@ impl ClientConfig {
         }
     }
 
-    /// Whether the config file itself holds its secret.
+    /// Returns whether the config file itself contains the secret.
     #[must_use]
     pub fn holds_a_secret(&self) -> bool {
         match &self.credentials {
@@ -88,7 +88,7 @@ impl ClientConfig {
         }
     }
 
-    /// Where its id comes from, and the command that prints its secret, if one does.
+    /// Returns the source of the id and the command that prints the secret, if one does.
     #[must_use]
     pub fn secret_command(&self) -> Option<(&IdSource, &SecretCommand)> {
         match &self.credentials {
@@ -141,62 +141,62 @@ impl Endpoint {
     }
 }
 
-/// One Domo API client. Of the keys `client_secret*` it has just one, or `client_file` alone.
+/// One Domo API client, with exactly one of the keys `client_secret*`, or with `client_file` alone.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Client")]
 pub(super) struct RawClient {
-    /// Its id (Admin > Authentication > API clients).
+    /// The client id (Admin > Authentication > API clients).
     #[schemars(with = "Option<String>")]
     pub(super) client_id: Option<Spanned<String>>,
-    /// A file that holds the id, so that id and secret can be replaced alike.
+    /// A file that contains the client id, so that id and secret can be rotated in the same way.
     #[schemars(with = "Option<PathBuf>")]
     pub(super) client_id_file: Option<Spanned<PathBuf>>,
-    /// The secret itself. Better kept in a file.
+    /// The secret itself. A file is safer.
     #[schemars(with = "Option<String>")]
     pub(super) client_secret: Option<Spanned<SecretString>>,
-    /// A file that holds the secret, mode 0600.
+    /// A file that contains the secret, mode 0600.
     #[schemars(with = "Option<PathBuf>")]
     pub(super) client_secret_file: Option<Spanned<PathBuf>>,
-    /// An environment variable of the daemon's that holds the secret.
+    /// An environment variable of the daemon that contains the secret.
     #[schemars(with = "Option<String>")]
     pub(super) client_secret_env: Option<Spanned<String>>,
-    /// A systemd credential (`LoadCredential=`) that holds the secret.
+    /// A systemd credential (`LoadCredential=`) that contains the secret.
     #[schemars(with = "Option<String>")]
     pub(super) client_secret_credential: Option<Spanned<String>>,
     /// A program and its arguments that print the secret, like `["pass", "show", "domo"]`.
     #[schemars(with = "Option<Vec<String>>")]
     pub(super) client_secret_command: Option<Spanned<Vec<String>>>,
-    /// A connection file of pydomo's, which holds id and secret.
+    /// A pydomo connection file, which contains id and secret.
     #[schemars(with = "Option<PathBuf>")]
     pub(super) client_file: Option<Spanned<PathBuf>>,
     /// The scope sets to keep a token for, like `["data", "data user"]`.
     #[serde(default)]
     #[schemars(with = "Vec<String>", length(min = 1))]
     pub(super) tokens: Vec<Spanned<String>>,
-    /// Where tokens are asked for; Domo's own endpoint by default.
+    /// The token endpoint; Domo's own by default.
     #[schemars(with = "Option<String>")]
     pub(super) token_url: Option<Spanned<String>>,
-    /// "post", the default, or "get".
+    /// The HTTP method of token requests: "post" (default) or "get".
     #[schemars(with = "Option<String>", extend("enum" = METHODS))]
     pub(super) token_method: Option<Spanned<String>>,
-    /// Certificates in PEM that are trusted besides the system's.
+    /// CA certificates in PEM that are trusted in addition to the system's.
     #[schemars(with = "Option<PathBuf>")]
     pub(super) ca_file: Option<Spanned<PathBuf>>,
-    /// A proxy to go through; the environment's proxy variables are not heeded.
+    /// The HTTP proxy to connect through; proxy variables of the environment are not used.
     #[schemars(with = "Option<String>")]
     pub(super) proxy: Option<Spanned<String>>,
-    /// A file that holds USER:PASSWORD for the proxy, mode 0600.
+    /// A file that contains USER:PASSWORD for the proxy, mode 0600.
     #[schemars(with = "Option<PathBuf>")]
     pub(super) proxy_auth_file: Option<Spanned<PathBuf>>,
-    /// Who may have which scope set, by scope set. Without this table: whoever may open the socket.
-    /// With it, a set without an entry is refused to all.
+    /// The callers that may have each scope set. Without this table, every caller that can open the socket
+    /// may have every set; with it, a set without an entry is denied to everyone, including root.
     #[schemars(with = "Option<BTreeMap<String, RawRule>>")]
     pub(super) access: Option<BTreeMap<Spanned<String>, Spanned<Table<RawRule>>>>,
-    /// Whether `token_url` may be plain http to this machine, for tests and the sandbox.
+    /// Permits a `token_url` with plain http to this machine, for tests and the sandbox.
     #[serde(default)]
     pub(super) allow_http_loopback: bool,
-    /// Whether secret files may be readable by all (Docker, Kubernetes).
+    /// Permits secret files that all users can read (Docker, Kubernetes).
     #[serde(default)]
     pub(super) allow_world_readable_secret: bool,
 }
@@ -283,7 +283,7 @@ impl Validator<'_> {
             return Err(self.error(Some(file.span()), &key("proxy_auth_file"), problem));
         }
         if let Some(file) = &raw.proxy_auth_file
-            && let Some(fault) = fault_of_login_file(file.get_ref())
+            && let Some(fault) = validate_login_file(file.get_ref())
         {
             let (span, key) = (Some(file.span()), key("proxy_auth_file"));
             return Err(self.error(span, &key, fault.to_owned()));
@@ -305,7 +305,7 @@ impl Validator<'_> {
         }
         if sets.is_empty() {
             let problem =
-                "missing: the scope sets to keep a token for, like [\"data\", \"data user\"]";
+                "missing: list the scope sets to keep a token for, like [\"data\", \"data user\"]";
             return Err(self.error(Some(client.clone()), key, problem.to_owned()));
         }
         sets.sort();

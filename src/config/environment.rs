@@ -6,13 +6,13 @@ use std::path::Path;
 use domo_token_protocol::scope::ScopeSet;
 
 use super::validate::{
-    fault_of_login_file, fault_of_path, login_without_proxy, proxy_url, refuse_proxy_over_http,
-    scope_set, token_url,
+    login_without_proxy, proxy_url, refuse_proxy_over_http, scope_set, token_url,
+    validate_login_file, validate_path,
 };
 use super::{
     AuditSettings, BrokerSettings, ClientConfig, Config, ConfigError, CredentialsSource,
     ENV_CLIENT, ENV_SECRET, Endpoint, Env, IN_QUOTES, IdSource, Limits, LogSettings,
-    MetricsSettings, Naming, SecretSource, Setting, TOKEN_URL, fault_of_id, is_quoted,
+    MetricsSettings, Naming, SecretSource, Setting, TOKEN_URL, is_quoted, validate_id,
     without_mark,
 };
 use crate::config::named_path::NamedPath;
@@ -21,9 +21,9 @@ use crate::platform::file_watch::Stamp;
 /// The variables that configure a client where there is no config file, as the help lists them.
 pub const VARIABLES: &str = "  \
   DOMO_CLIENT_ID, DOMO_CLIENT_SECRET or DOMO_CLIENT_SECRET_FILE,
-  DOMO_SCOPE (sets separated by ';', default \"data\"),
+  DOMO_SCOPE (scope sets separated by ';') [default: data],
   DOMO_TOKEN_URL, DOMO_CA_FILE, DOMO_PROXY, DOMO_PROXY_AUTH_FILE,
-  DOMO_ALLOW_WORLD_READABLE_SECRET=1 (secret files may be readable by all)
+  DOMO_ALLOW_WORLD_READABLE_SECRET=1 (permits secret files that all users can read)
 ";
 
 impl Config {
@@ -58,12 +58,15 @@ impl Config {
 fn env_id(env: Env) -> Result<String, ConfigError> {
     const NAME: &str = "DOMO_CLIENT_ID";
     let text = env_text(env, NAME)?.ok_or_else(|| {
-        let looked = "no config file was found, and the environment names no client";
-        env_error(NAME, &format!("{looked}: run domo-tokend init, or set it"))
+        let looked = "not set, and there is no config file";
+        env_error(
+            NAME,
+            &format!("{looked}; set it, or write a config: domo-tokend init"),
+        )
     })?;
     // As that of a file.
     let id = without_mark(&text).trim();
-    match fault_of_id(id) {
+    match validate_id(id) {
         Some(fault) => Err(env_error(NAME, fault)),
         None => Ok(id.to_owned()),
     }
@@ -88,7 +91,7 @@ fn env_endpoint(env: Env) -> Result<Endpoint, ConfigError> {
         return Err(env_error(LOGIN, login_without_proxy(NAMING)));
     }
     let login_file = proxy_auth_file.as_ref().map(NamedPath::path);
-    if let Some(fault) = login_file.and_then(fault_of_login_file) {
+    if let Some(fault) = login_file.and_then(validate_login_file) {
         return Err(env_error(LOGIN, fault));
     }
     Ok(Endpoint {
@@ -108,7 +111,7 @@ fn env_consent(env: Env) -> Result<bool, ConfigError> {
         Some("1") => Ok(true),
         Some(_) => Err(env_error(
             NAME,
-            "must be 1 if secret files may be readable by all; else unset it",
+            "must be 1 to permit secret files that all users can read; otherwise unset it",
         )),
     }
 }
@@ -149,7 +152,7 @@ fn env_path(env: Env, name: &str) -> Result<Option<NamedPath>, ConfigError> {
     let Some(text) = env_text(env, name)? else {
         return Ok(None);
     };
-    if let Some(fault) = fault_of_path(Path::new(&text)) {
+    if let Some(fault) = validate_path(Path::new(&text)) {
         return Err(env_error(name, fault));
     }
     let path = NamedPath::new(Path::new(&text), Path::new(""), Naming::Variables);

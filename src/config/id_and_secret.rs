@@ -23,7 +23,7 @@ pub fn is_quote(c: char) -> bool {
 }
 
 /// What to do about a value that [`is_quoted`].
-pub const IN_QUOTES: &str = "stands in quotes; write it without them";
+pub const IN_QUOTES: &str = "is enclosed in quotes; remove them";
 
 /// Returns whether a value still has the quotes around it that belong to the syntax of another file.
 #[must_use]
@@ -71,7 +71,7 @@ pub fn is_uuid(text: &str) -> bool {
 /// Returns why a text can't be a client id, a word of 256 ASCII characters at most; Domo's are UUIDs.
 /// Shows nothing of it.
 #[must_use]
-pub fn fault_of_id(id: &str) -> Option<&'static str> {
+pub fn validate_id(id: &str) -> Option<&'static str> {
     let is_word = !id.is_empty() && id.len() <= 256 && id.bytes().all(|b| b.is_ascii_graphic());
     if is_quoted(id) {
         return Some(IN_QUOTES);
@@ -80,18 +80,18 @@ pub fn fault_of_id(id: &str) -> Option<&'static str> {
         return Some("is a placeholder; replace it with the client id");
     }
     if assignment(id).is_some() {
-        return Some("begins with the name of a variable; keep the client id alone");
+        return Some("begins with the name of a variable; keep only the client id");
     }
     if id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Some("looks like the secret; check that id and secret are not swapped");
     }
     let ends = [id.chars().next(), id.chars().next_back()];
     if !is_word && ends.into_iter().flatten().any(char::is_whitespace) {
-        return Some("begins or ends with a blank or a line break; remove it");
+        return Some("begins or ends with a space or a line break; remove it");
     }
     match id.chars().find_map(InvisibleChar::of) {
-        Some(InvisibleChar::ZeroWidth) => return Some("has a zero-width space in it; remove it"),
-        Some(InvisibleChar::Format) => return Some("has an invisible character in it; remove it"),
+        Some(InvisibleChar::ZeroWidth) => return Some("contains a zero-width space; remove it"),
+        Some(InvisibleChar::Format) => return Some("contains an invisible character; remove it"),
         Some(InvisibleChar::Blank | InvisibleChar::NoBreak) | None => {}
     }
     (!is_word).then_some("must be 1 to 256 printable ASCII characters without a space")
@@ -100,7 +100,7 @@ pub fn fault_of_id(id: &str) -> Option<&'static str> {
 /// Whether a client id could be one at all.
 #[must_use]
 pub fn is_valid_client_id(id: &str) -> bool {
-    fault_of_id(id).is_none()
+    validate_id(id).is_none()
 }
 
 /// Whether a secret could be one at all.

@@ -17,7 +17,7 @@ pub enum InvisibleChar {
 impl fmt::Display for InvisibleChar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Blank => "a blank",
+            Self::Blank => "a space",
             Self::NoBreak => "a no-break space",
             Self::ZeroWidth => "a zero-width space",
             Self::Format => "an invisible character",

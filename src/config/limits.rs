@@ -10,19 +10,19 @@ use toml::Spanned;
 use super::ConfigError;
 use super::validate::Validator;
 
-/// More than any system has descriptors.
+/// More descriptors than any system has.
 const LIMIT_MAX: i64 = 1_000_000;
 
-/// A machine under load needs that much.
+/// Shorter deadlines fail on a machine under load.
 const DEADLINE_MIN: Duration = Duration::from_secs(1);
 
-/// Longer, and it would be no bound any more.
+/// A longer deadline would not limit anything.
 const DEADLINE_MAX: Duration = Duration::from_secs(600);
 
-/// Bounds on callers.
+/// Limits on callers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at once.
+    /// Open connections.
     pub connections: usize,
     /// Connections of one user; root and the daemon's user are exempt.
     pub connections_per_user: usize,
@@ -35,11 +35,11 @@ pub struct Limits {
 /// How long callers may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
-    /// Over the hello and the first request, from the moment of connecting.
+    /// The time from connecting to the end of the first request.
     pub first_request: Duration,
-    /// Over a later request, from its first byte to its last.
+    /// The time from the first byte of a later request to its last.
     pub request: Duration,
-    /// Over reading an answer.
+    /// The time for reading a response.
     pub answer: Duration,
 }
 
@@ -68,22 +68,22 @@ impl Default for Limits {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Limits")]
 pub(super) struct RawLimits {
-    /// Connections at once; 4096 by default.
+    /// The most open connections [default: 4096].
     #[schemars(with = "Option<u32>", range(min = 1, max = 1_000_000))]
     pub(super) connections: Option<Spanned<i64>>,
-    /// Connections of one user; 1024 by default. Root and the daemon's user are exempt.
+    /// The most connections of one user; root and the daemon's user are exempt [default: 1024].
     #[schemars(with = "Option<u32>", range(min = 1, max = 1_000_000))]
     pub(super) connections_per_user: Option<Spanned<i64>>,
-    /// Of these, those that watch a set; 1024 by default.
+    /// The most of these that watch a scope set [default: 1024].
     #[schemars(with = "Option<u32>", range(min = 1, max = 1_000_000))]
     pub(super) watchers_per_user: Option<Spanned<i64>>,
-    /// How long a connection may take over its first request, like "10s", which is the default.
+    /// The time limit for the first request of a connection, like "10s" [default: "10s"].
     #[schemars(with = "Option<String>")]
     pub(super) first_request_deadline: Option<Spanned<String>>,
-    /// How long a later request may take from its first byte to its last; "5s" by default.
+    /// The time limit for each later request, from its first byte to its last [default: "5s"].
     #[schemars(with = "Option<String>")]
     pub(super) request_deadline: Option<Spanned<String>>,
-    /// How long a caller may take to read an answer; "5s" by default.
+    /// The time limit for reading a response [default: "5s"].
     #[schemars(with = "Option<String>")]
     pub(super) answer_deadline: Option<Spanned<String>>,
 }
@@ -153,7 +153,7 @@ impl Validator<'_> {
         found
             .filter(|time| (DEADLINE_MIN..=DEADLINE_MAX).contains(time))
             .ok_or_else(|| {
-                let problem = "must be a time in quotes, from \"1s\" to \"10m\"".to_owned();
+                let problem = "must be a duration in quotes, from \"1s\" to \"10m\"".to_owned();
                 self.error(Some(written.span()), &format!("limits.{key}"), problem)
             })
     }

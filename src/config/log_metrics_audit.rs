@@ -25,7 +25,7 @@ pub struct MetricsSettings {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditSettings {
-    /// The file that gets a line for each token handed out or refused.
+    /// The file to which a line is appended for each token served or denied.
     pub file: Option<PathBuf>,
 }
 
@@ -33,8 +33,8 @@ pub struct AuditSettings {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Metrics")]
 pub(super) struct RawMetrics {
-    /// A loopback address and port for Prometheus and health checks, like "127.0.0.1:9347"; shows
-    /// the names of clients and scopes to every local user.
+    /// A loopback address and port for Prometheus and health checks, like "127.0.0.1:9347" [default: none].
+    /// Every local user can read the names of clients and scopes there.
     #[schemars(with = "Option<String>")]
     pub(super) listen: Option<Spanned<String>>,
 }
@@ -43,7 +43,7 @@ pub(super) struct RawMetrics {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Audit")]
 pub(super) struct RawAudit {
-    /// A file that gets a JSON line for each token handed out or refused.
+    /// A file to which a JSON line is appended for each token served or denied [default: none].
     #[schemars(with = "Option<PathBuf>")]
     pub(super) file: Option<Spanned<PathBuf>>,
 }
@@ -52,7 +52,7 @@ pub(super) struct RawAudit {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Log")]
 pub(super) struct RawLog {
-    /// error, warn, info, debug or trace; --log and `RUST_LOG` count more.
+    /// error, warn, info, debug or trace [default: info]; --log and `RUST_LOG` take precedence.
     #[schemars(with = "Option<String>", extend("enum" = LEVELS))]
     pub(super) level: Option<Spanned<String>>,
 }
@@ -65,8 +65,7 @@ impl Validator<'_> {
         let parsed = written.get_ref().parse().ok();
         let loopback = parsed.filter(|address: &SocketAddr| address.ip().is_loopback());
         let problem = || {
-            let problem =
-                "must be an address of this machine alone with a port, like \"127.0.0.1:9347\"";
+            let problem = "must be a loopback address with a port, like \"127.0.0.1:9347\"";
             self.error(Some(written.span()), "metrics.listen", problem.to_owned())
         };
         let listen = Some(loopback.ok_or_else(problem)?);

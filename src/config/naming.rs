@@ -80,9 +80,9 @@ impl Naming {
     /// Returns what to do about a file that cannot be used.
     pub(crate) fn name_another(self) -> &'static str {
         self.choose(
-            "name another in the config",
-            "name another in the variable",
-            "name another",
+            "change the path in the config",
+            "change the path in the variable",
+            "use another path",
         )
     }
 
@@ -91,7 +91,7 @@ impl Naming {
         self.choose(
             HINT,
             "is this the secret itself? it belongs in DOMO_CLIENT_SECRET",
-            "is this the secret itself? init asks for it",
+            "is this the secret itself? init prompts for it",
         )
     }
 }

@@ -18,7 +18,7 @@ use super::client::RawClient;
 use super::limits::RawLimits;
 use super::log_metrics_audit::{RawAudit, RawLog, RawMetrics};
 
-/// What must be written as a table: serde would take a list of the values for one, too.
+/// A value that must be a table. By itself, serde accepts a list of the values as well.
 #[derive(Debug, Default)]
 pub(super) struct Table<T>(pub(super) T);
 
@@ -47,23 +47,23 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Keys<T> {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Config")]
 pub(super) struct RawConfig {
-    /// The daemon itself.
+    /// The socket and the default client.
     #[serde(default)]
     #[schemars(with = "RawBroker")]
     pub(super) broker: Table<RawBroker>,
-    /// What it logs.
+    /// The log.
     #[serde(default)]
     #[schemars(with = "RawLog")]
     pub(super) log: Table<RawLog>,
-    /// Where its metrics can be read.
+    /// Metrics and health checks over HTTP.
     #[serde(default)]
     #[schemars(with = "RawMetrics")]
     pub(super) metrics: Table<RawMetrics>,
-    /// Who was given what.
+    /// A record of every token served or denied.
     #[serde(default)]
     #[schemars(with = "RawAudit")]
     pub(super) audit: Table<RawAudit>,
-    /// Bounds, so that no local user can shut out another.
+    /// Limits on callers, so that no local user can block another.
     #[serde(default)]
     #[schemars(with = "RawLimits")]
     pub(super) limits: Table<RawLimits>,
@@ -73,7 +73,7 @@ pub(super) struct RawConfig {
     pub(super) clients: BTreeMap<String, Spanned<Table<RawClient>>>,
 }
 
-/// Who may have a scope set: users or groups, from any of the units if there are some.
+/// The callers that may have a scope set: users or groups, and if units are listed, only in one of them.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Rule")]
@@ -97,8 +97,8 @@ pub(super) enum RawPrincipal {
     Name(String),
 }
 
-/// Why the text isn't of that shape. Holds none of the text: toml's own errors quote the line,
-/// and serde's the value, and either may be a secret.
+/// Why the text is not a config. Contains none of the text: toml's own errors quote the line and serde's
+/// the value, and either may be a secret.
 #[derive(Debug)]
 pub(super) struct RawError {
     pub(super) span: Option<Range<usize>>,
@@ -106,7 +106,7 @@ pub(super) struct RawError {
     pub(super) problem: String,
 }
 
-/// A step of the path to a [`Spanned`] value that is no key.
+/// A step in the path to a [`Spanned`] value that is not a key.
 const SPANNED: &str = ".$__serde_spanned_private_value";
 
 impl RawConfig {
@@ -129,7 +129,7 @@ impl RawConfig {
                 .strip_prefix("clients.")
                 .is_some_and(|rest| !rest.contains('.'));
             if is_in_clients && problem == toml_errors::NO_TABLE {
-                problem.push_str(": the keys of a client stand in [clients.NAME]");
+                problem.push_str(": the keys of a client belong in [clients.NAME]");
             }
             if problem == toml_errors::NO_LIST {
                 problem.push_str(toml_errors::list_like(&path));

@@ -247,11 +247,11 @@ fn invalid_id_or_secret_is_an_error() {
         ("<YOUR_CLIENT_ID>", "is a placeholder"),
         ("DOMO_CLIENT_ID=441e307a", "begins with the name"),
         ("client_id: 441e307a", "begins with the name"),
-        ("\u{201c}441e307a\u{201d}", "stands in quotes"),
-        ("441e307a\u{a0}", "ends with a blank"),
-        ("441e\u{200b}307a", "has a zero-width space in it"),
-        ("441e307a\u{2060}", "has a zero-width space in it"),
-        ("441e\u{ad}307a", "has an invisible character in it"),
+        ("\u{201c}441e307a\u{201d}", "is enclosed in quotes"),
+        ("441e307a\u{a0}", "ends with a space"),
+        ("441e\u{200b}307a", "contains a zero-width space"),
+        ("441e307a\u{2060}", "contains a zero-width space"),
+        ("441e\u{ad}307a", "contains an invisible character"),
         ("$DOMO_CLIENT_ID", "is a placeholder"),
         ("DOMO_CLIENT_SECRET=5f3c", "begins with the name"),
         ("export client_secret = '5f3c'", "begins with the name"),
@@ -259,14 +259,14 @@ fn invalid_id_or_secret_is_an_error() {
         ("secret: 5f3c", "begins with the name"),
         (&"5f3C".repeat(16), "looks like the secret"),
     ] {
-        let fault = fault_of_id(wrong).unwrap();
+        let fault = validate_id(wrong).unwrap();
         assert!(fault.contains(message), "{wrong}: {fault}");
     }
     let uuid = "441e307a-b2a1-4a99-8561-174e5b153fe1";
     let app = "000000004c12ae6f.apps.example:web";
     let digits = "5f3c".repeat(8);
     for right in ["a=b", "an-id", "QUJD==", uuid, app, &digits] {
-        assert_eq!(fault_of_id(right), None, "{right}");
+        assert_eq!(validate_id(right), None, "{right}");
     }
     assert!(is_valid_secret("one of several words, \u{e9}"));
     assert!(
@@ -285,15 +285,17 @@ fn omitted_scope_sets_and_unresolved_principals_of_an_access_table_are_reported(
     let config = parse(&format!("[clients.acme]\n{table}")).unwrap();
     assert_eq!(
         config.notices,
-        ["clients.acme.access has no entry for \"audit\", \"user\": nobody may have that"]
+        [
+            "clients.acme.access has no entry for \"audit\", \"user\": denied to everyone, including root; add an entry to grant access"
+        ]
     );
     let faults = [
-        format!("user {nobody} is anyone of another user namespace"),
-        "there is no user \"no-such-user\" here".to_owned(),
-        "there is no group \"no-such-group\" here".to_owned(),
+        format!("user {nobody} stands for any user of another user namespace"),
+        "user \"no-such-user\" does not exist on this host".to_owned(),
+        "group \"no-such-group\" does not exist on this host".to_owned(),
     ];
     let expected =
-        faults.map(|fault| format!("clients.acme.access: {fault}, so that grants nothing"));
+        faults.map(|fault| format!("clients.acme.access: {fault}; the entry grants nothing"));
     assert_eq!(config.unresolved_principals(), expected);
 
     let whole = client("[clients.acme.access]\n\"data\" = { users = [0] }");

@@ -20,9 +20,9 @@ use super::{AUDIT_IN_USE, ClientConfig, Config, ConfigError, Naming};
 use crate::config::named_path::NamedPath;
 use crate::platform::file_watch::Stamp;
 use domo_token_core::masking::{HINT, masked};
-pub(super) use paths::fault_of_login_file;
-pub(super) use paths::fault_of_socket;
-pub use paths::{NOT_THE_LOGIN, fault_of_path};
+pub(super) use paths::validate_login_file;
+pub(super) use paths::validate_socket;
+pub use paths::{NOT_THE_LOGIN, validate_path};
 pub(super) use scopes::scope_set;
 pub(super) use url::{login_without_proxy, proxy_url, refuse_proxy_over_http, token_url};
 
@@ -51,7 +51,7 @@ impl Validator<'_> {
         let mut notices = sets_for_nobody(&clients);
         let default_client = match broker.default_client.take() {
             Some(default) if !clients.contains_key(default.get_ref()) => {
-                let problem = format!("no such client; there is {}", listed(&names));
+                let problem = format!("no such client; configured clients: {}", listed(&names));
                 return Err(self.error(Some(default.span()), "broker.default_client", problem));
             }
             Some(default) => Some(default.into_inner()),
@@ -94,7 +94,7 @@ impl Validator<'_> {
         let Some(written) = written else {
             return Ok(None);
         };
-        if let Some(fault) = fault_of_path(written.get_ref()) {
+        if let Some(fault) = validate_path(written.get_ref()) {
             return Err(self.error(Some(written.span()), key, fault.to_owned()));
         }
         Ok(Some(self.resolve(written.get_ref())))
@@ -110,7 +110,7 @@ impl Validator<'_> {
         let path = self.path(written, key)?;
         if path.as_ref().is_some_and(NamedPath::is_secret) {
             let problem =
-                format!("looks like a secret ({HINT}); write the whole path if it is one");
+                format!("looks like a secret ({HINT}); if it is a path, write the full path");
             return Err(self.error(span, key, problem));
         }
         Ok(path.map(|path| path.path().to_owned()))
@@ -152,7 +152,8 @@ fn sets_for_nobody(clients: &BTreeMap<String, ClientConfig>) -> Vec<String> {
             let sets = listed(&left_out);
             let name = masked(name);
             notices.push(format!(
-                "clients.{name}.access has no entry for {sets}: nobody may have that"
+                "clients.{name}.access has no entry for {sets}: denied to everyone, including root; \
+                 add an entry to grant access"
             ));
         }
     }

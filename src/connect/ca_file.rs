@@ -117,7 +117,8 @@ fn certificate(block: &Block, number: usize) -> Result<CertificateDer<'static>, 
     let line = block.line;
     let broken = |why: &str| {
         format!(
-            "certificate {number} (line {line}) is broken: {why}; remove it, or get it again from its issuer"
+            "certificate {number} (line {line}) is malformed: {why}; remove it, or get it again from \
+             its issuer"
         )
     };
     if !block.is_complete {
@@ -144,8 +145,8 @@ fn without_certificate(content: &[u8], blocks: &[Block], shown: &str) -> String 
         .iter()
         .any(|block| block.label.ends_with("PRIVATE KEY"))
     {
-        return "it holds a private key and no certificate; put the certificate of the CA there, and keep \
-                the key to yourself"
+        return "it contains a private key and no certificate; replace it with the certificate of the \
+                CA, and keep the key secret"
             .to_owned();
     }
     if has(b"-----BEGIN ") && has(b"\\n") {
@@ -163,7 +164,7 @@ fn without_certificate(content: &[u8], blocks: &[Block], shown: &str) -> String 
         };
         return format!("{form} -out {shown}.pem");
     }
-    "no certificate in PEM form in it; it must have a line -----BEGIN CERTIFICATE-----".to_owned()
+    "it contains no certificate in PEM; it must have a line -----BEGIN CERTIFICATE-----".to_owned()
 }
 
 #[cfg(test)]
@@ -225,7 +226,7 @@ mod tests {
             ),
         ] {
             let error = certificates(format!("{good}{broken}{good}").as_bytes(), "F").unwrap_err();
-            let start = format!("certificate 2 (line {line}) is broken: ");
+            let start = format!("certificate 2 (line {line}) is malformed: ");
             assert!(error.starts_with(&start), "{error}");
             if broken.contains("END") {
                 assert!(error.contains(why), "{error}");
@@ -262,10 +263,10 @@ mod tests {
             ),
             (
                 block("EC PRIVATE KEY", b"key").into_bytes(),
-                "it holds a private key and no certificate",
+                "it contains a private key and no certificate",
             ),
-            (b"# nothing\n".to_vec(), "no certificate in PEM form in it"),
-            (Vec::new(), "no certificate in PEM form in it"),
+            (b"# nothing\n".to_vec(), "it contains no certificate in PEM"),
+            (Vec::new(), "it contains no certificate in PEM"),
         ] {
             let error = certificates(&content, "F").unwrap_err();
             assert!(error.contains(message), "{error}");

@@ -68,8 +68,11 @@ impl<'a> Handshake<'a> {
         config: &ClientConfig,
     ) -> Result<Box<dyn Stream>, ConnectError> {
         let server_name = self.server_name;
-        let no_name =
-            || ConnectError::tls(format!("{server_name} has no host name that TLS takes"));
+        let no_name = || {
+            ConnectError::tls(format!(
+                "{server_name} has no host name that is valid in TLS"
+            ))
+        };
         let name = self.server.name().ok_or_else(no_name)?;
         let mut config = config.clone();
         let requested = Arc::clone(&self.client_certificate);
@@ -95,7 +98,7 @@ impl<'a> Handshake<'a> {
         let (server_name, hint) = (self.server_name, self.hint());
         let Some(tls) = tls_cause(error) else {
             let message = if is_closed(error) {
-                "closed by the other side".to_owned()
+                "closed by the peer".to_owned()
             } else {
                 innermost(error)
             };

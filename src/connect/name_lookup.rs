@@ -79,7 +79,7 @@ impl Resolver {
         if self.room.available_permits() > 0 {
             return hint.to_owned();
         }
-        format!("{MAX_LOOKUPS} lookups hang and leave no room for others; {hint}")
+        format!("{MAX_LOOKUPS} lookups are still without a response; {hint}")
     }
 
     fn join_or_start(&self, name: &str) -> watch::Receiver<Option<Found>> {
@@ -225,7 +225,11 @@ mod tests {
         for number in 0..MAX_LOOKUPS / 2 {
             begin(&resolver, &format!("hangs-too{number}.example")).await;
         }
-        assert!(resolver.late_hint().starts_with("32 lookups hang"));
+        assert!(
+            resolver
+                .late_hint()
+                .starts_with("32 lookups are still without")
+        );
     }
 
     #[tokio::test]

@@ -47,7 +47,7 @@ pub(super) async fn open_tunnel(
         Progress::Head(head) => Err(rejection(head, shown, login, &target.shown, naming)),
         Progress::NotHttp => Err(not_http(&received, proxy, naming)),
         Progress::TooLong => Err(ConnectError::proxy(format!(
-            "{shown} answered CONNECT with more than {MAX_HEAD} bytes of headers; {check}"
+            "{shown} returned more than {MAX_HEAD} bytes of headers to CONNECT; {check}"
         ))),
         Progress::More => Err(closed(shown, naming)),
     }
@@ -56,7 +56,7 @@ pub(super) async fn open_tunnel(
 fn closed(shown: &str, naming: Naming) -> ConnectError {
     let name = naming.name(Setting::PROXY);
     ConnectError::proxy(format!(
-        "{shown} closed the connection before it answered CONNECT; check {name}"
+        "{shown} closed the connection before it responded to CONNECT; check {name}"
     ))
 }
 
@@ -71,7 +71,7 @@ fn failure(error: &io::Error, shown: &str, naming: Naming) -> ConnectError {
     }
     let (message, name) = (innermost(error), naming.name(Setting::PROXY));
     ConnectError::proxy(format!(
-        "the connection to {shown} failed before it answered CONNECT: {message}; check {name}"
+        "the connection to {shown} failed before it responded to CONNECT: {message}; check {name}"
     ))
 }
 
@@ -98,8 +98,8 @@ async fn exchange(
 /// client does, and only TLS.
 pub(super) fn page_error(shown: &str, status: u16) -> ConnectError {
     ConnectError::proxy(format!(
-        "{shown} answered {status} to CONNECT and then sent a page, not TLS; a login to the network may be needed: \
-         open a page in a browser on this network"
+        "{shown} returned {status} to CONNECT and then sent a page, not TLS; the network may require a \
+         login: open a page in a browser on this network"
     ))
 }
 
@@ -117,22 +117,20 @@ fn rejection(
     let status = &head.status;
     let reason = secrets.removed_from(&head.reason);
     let separator = if reason.is_empty() { "" } else { " " };
-    let answered = format!("{shown} answered {status}{separator}{reason} to CONNECT");
+    let answered = format!("{shown} returned {status}{separator}{reason} to CONNECT");
     if *status == 407 {
         let (set, file) = (naming.set(), naming.name(Setting::PROXY_LOGIN));
         let hint = match head.unsupported_schemes() {
             Some(schemes) => format!(
-                "it takes a login by {} only, and only Basic is supported; let it take Basic and {set} \
-                 {file}",
+                "it accepts only {} authentication, and only Basic is supported; enable Basic on it \
+                 and {set} {file}",
                 secrets.removed_from(&schemes)
             ),
             None if login.is_some() => {
-                format!("it rejects the login; correct the file of {file}")
+                format!("it rejected the login; correct the file of {file}")
             }
             None => {
-                format!(
-                    "it requires a login; write user:password to a file and name it with {file}"
-                )
+                format!("it requires a login; write user:password to a file and {set} {file}")
             }
         };
         return ConnectError::new(ConnectFailure::ProxyLogin, format!("{answered}: {hint}"));
@@ -156,7 +154,7 @@ fn not_http(received: &[u8], proxy: &Server, naming: Naming) -> ConnectError {
             let http = naming.choose(
                 "set proxy to an HTTP proxy",
                 "set DOMO_PROXY to an HTTP proxy",
-                "name an HTTP proxy by --proxy",
+                "use an HTTP proxy with --proxy",
             );
             format!(
                 "{shown} does not speak HTTP; it may be a SOCKS proxy, which is not supported; {http}"

@@ -163,7 +163,7 @@ fn refused_connection_names_the_proxy_if_it_refused() {
         .unwrap();
     let connector = connector(None, through(&format!("http://{free}")));
     let error = failure(&connector, "https://domo.example/");
-    let message = format!("the proxy {free} can't be reached: Connection refused");
+    let message = format!("cannot connect to the proxy {free}: Connection refused");
     assert!(error.message.starts_with(&message), "{error}");
     assert!(matches!(error.failure, ConnectFailure::Unreachable));
 }
@@ -183,7 +183,7 @@ fn step_that_takes_too_long_is_named() {
         (
             elsewhere.clone(),
             through(&format!("http://{address}")),
-            format!("no answer from the proxy {address} to CONNECT in time"),
+            format!("no response from the proxy {address} to CONNECT in time"),
         ),
         (
             elsewhere,
@@ -225,7 +225,7 @@ async fn slow_lookup_counts_against_the_whole_alone_and_is_named() {
     let url = format!("http://slow.example:{port}/").parse().unwrap();
     let whole = timer_now() + Duration::from_millis(50);
     let error = connector.connect(&url, whole, &|| ()).await.err().unwrap();
-    let message = "no answer from the resolver for slow.example in time";
+    let message = "no response from the resolver for slow.example in time";
     assert!(error.message.starts_with(message), "{error}");
     assert!(matches!(error.failure, ConnectFailure::TimedOut));
     let connect = connector.connect(&url, timer_now() + PATIENCE, &|| ());

@@ -22,7 +22,7 @@ const NOTHING_IN_COMMON: &str = "no TLS version, cipher suite, group or key type
 const UNTRUSTED_ISSUER: &str = "its certificate was issued by a CA that is not trusted here";
 
 const TRUST_ISSUER: &str =
-    "must hold the certificate of the issuer (the CA), and the server must send those in between";
+    "must contain the certificate of the CA, and the server must send the intermediate ones";
 
 const CLIENT_CERTIFICATE: &str = "the server requires a client certificate, which is not supported";
 
@@ -47,7 +47,7 @@ pub(super) fn message(
 ) -> String {
     if let Error::InvalidCertificate(problem) = error {
         return format!(
-            "{server_name} can't be trusted: {}",
+            "cannot verify {server_name}: {}",
             certificate(problem, naming.name(Setting::CA_FILE))
         );
     }
@@ -57,8 +57,7 @@ pub(super) fn message(
 
 fn protocol(error: &Error, was_requested: bool) -> String {
     if is_plain_text(error) {
-        return "it answers in plain text, as a port that speaks http does; check scheme and port"
-            .to_owned();
+        return "it responds in plain text, as an http port does; check scheme and port".to_owned();
     }
     match error {
         Error::AlertReceived(AlertDescription::CertificateRequired) => {
@@ -74,7 +73,7 @@ fn protocol(error: &Error, was_requested: bool) -> String {
             | AlertDescription::InsufficientSecurity,
         ) => NOTHING_IN_COMMON.to_owned(),
         Error::AlertReceived(AlertDescription::UnrecognisedName) => {
-            "the server does not know this host name; check the host".to_owned()
+            "the server does not recognize this host name; check the host".to_owned()
         }
         Error::NoApplicationProtocol
         | Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
@@ -127,8 +126,9 @@ fn certificate(problem: &CertificateError, ca_file: &str) -> String {
         }
         CertificateError::BadSignature => {
             format!(
-                "its certificate is not signed by the CA that it names, as far as this CA is known: {ca_file} \
-                 must hold the issuer's current certificate, and RSA keys below 2048 bits are not supported"
+                "its certificate is not signed by the known certificate of the CA that it names: \
+                 {ca_file} must contain the issuer's current certificate, and RSA keys below 2048 bits \
+                 are not supported"
             )
         }
         CertificateError::Revoked => "its certificate was revoked".to_owned(),
@@ -139,7 +139,7 @@ fn certificate(problem: &CertificateError, ca_file: &str) -> String {
             "its certificate, or a CA's above it, is not for servers (extended key usage)".to_owned()
         }
         CertificateError::Other(other) if other.0.is::<OwnCertificate>() => {
-            format!("{ca_file} must hold the issuer's certificate, not the server's own")
+            format!("{ca_file} must contain the issuer's certificate, not the server's own")
         }
         CertificateError::Other(other) if other.0.is::<UntrustedIssuer>() => {
             format!("{UNTRUSTED_ISSUER} ({}); {ca_file} {TRUST_ISSUER}", other.0)
@@ -153,7 +153,7 @@ fn certificate(problem: &CertificateError, ca_file: &str) -> String {
 fn other_name(expected: &str, presented: &[String]) -> String {
     if presented.is_empty() {
         return format!(
-            "its certificate is for no host, and not for {expected}; a name in the CN alone is not supported"
+            "its certificate names no host, and not {expected}; a name only in the CN is not supported"
         );
     }
     let shown = presented.iter().take(MAX_NAMES);

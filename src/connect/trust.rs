@@ -119,7 +119,7 @@ impl Trust {
             Ok((generation, store)) => ((generation, store.note), Some(store.verifier)),
             // Then only the file's certificates are trusted; the next attempt reads the store again.
             Err(problem) if self.of_file.is_some() => {
-                let note = format!("the system's trust store can't be used: {problem}");
+                let note = format!("cannot use the system's trust store: {problem}");
                 ((0, note.into()), None)
             }
             Err(problem) => return Err(problem),

@@ -153,7 +153,7 @@ fn open(path: &Path, naming: Naming) -> io::Result<File> {
         return Ok(file);
     }
     Err(io::Error::other(if stat.is_dir() {
-        "it is a directory and not a regular file; name a file in it".to_owned()
+        "it is a directory and not a regular file; use a file in it".to_owned()
     } else {
         format!("not a regular file; {}", naming.name_another())
     }))
@@ -176,7 +176,7 @@ fn read_all(file: &mut File, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
         }
     }
     if filled > most {
-        return Err(io::Error::other(format!("longer than {most} bytes")));
+        return Err(io::Error::other(format!("it exceeds {most} bytes")));
     }
     if filled == bytes.len() {
         return Err(io::Error::other("it grows while it is read"));
@@ -205,8 +205,8 @@ pub(super) fn check_access(
     let is_open = mode & 0o004 != 0 || (mode & 0o040 != 0 && !group_may_read);
     if is_open && readers == Readers::Owner {
         let key = subject.naming.choose(
-            "set allow_world_readable_secret = true where the mode can't be changed, or ",
-            "set DOMO_ALLOW_WORLD_READABLE_SECRET=1 where the mode can't be changed, or ",
+            "set allow_world_readable_secret = true where the mode cannot be changed, or ",
+            "set DOMO_ALLOW_WORLD_READABLE_SECRET=1 where the mode cannot be changed, or ",
             "",
         );
         let problem = format!("mode {mode:04o} lets others read it");
@@ -238,11 +238,11 @@ pub(crate) fn check_audit(stat: &Metadata, path: &Path) -> Result<(), Credential
     use std::os::unix::fs::FileTypeExt;
     let subject = Subject::new(AUDIT, path);
     let problem = if stat.is_symlink() {
-        Some("is a symlink, which is not followed; name the file that it leads to")
+        Some("is a symlink, which is not followed; use the path of its target")
     } else if stat.is_file() || stat.file_type().is_fifo() {
         None
     } else {
-        Some("is neither a regular file nor a FIFO; name another path")
+        Some("is neither a regular file nor a FIFO; choose another path")
     };
     if let Some(problem) = problem {
         return Err(subject.unsafe_for(problem.to_owned()));
@@ -270,10 +270,10 @@ fn check_owner(
     }
     let or_ours = match us {
         0 => String::new(),
-        _ => format!(" or user {}'s", user_name(us)),
+        _ => format!(" or user {}", user_name(us)),
     };
     let problem = format!(
-        "belongs to user {}, must be root's{or_ours}",
+        "belongs to user {}, must belong to root{or_ours}",
         user_name(owner)
     );
     Err(subject.unsafe_until(&problem, stat, required, ""))

@@ -49,7 +49,7 @@ fn run_within(
         problem,
     };
     let program = command_program::find(name, env("PATH")).map_err(|error| match error {
-        ProgramError::Missing(error) => failed(format!("can't be run: {error}")),
+        ProgramError::Missing(error) => failed(format!("cannot be run: {error}")),
         ProgramError::Unsafe(error) => error,
     })?;
     output(&program, command, &shown, deadline).map_err(|(problem, advice)| {
@@ -81,14 +81,14 @@ impl Advice {
 fn run_by_hand(purpose: &str, command: &SecretCommand, shown: &str) -> String {
     let name = command.argv.first().map_or("", String::as_str);
     if name != shown {
-        return format!("{purpose} run it by hand as the daemon's user");
+        return format!("{purpose}, run it by hand as the daemon's user");
     }
     let arguments = if command.argv.len() > 1 {
         " with its arguments"
     } else {
         ""
     };
-    format!("{purpose} run it by hand{arguments}: {}", by_hand(name))
+    format!("{purpose}, run it by hand{arguments}: {}", by_hand(name))
 }
 
 fn output(
@@ -100,7 +100,7 @@ fn output(
     let plain = |problem: String| (problem, Advice::NONE);
     let mut child = spawn(program, command).map_err(|error| {
         let advice = Advice::Is(on_unstartable(program, &error));
-        (format!("can't be run: {error}"), advice)
+        (format!("cannot be run: {error}"), advice)
     })?;
     // On one thread each, because a command that fills the other pipe would block for ever.
     let end = boot_now() + deadline;
@@ -108,13 +108,15 @@ fn output(
     let complaint = collect(child.stderr(), SHOWN, end, true);
     let (Ok(printed), Ok(complaint)) = (printed, complaint) else {
         child.kill();
-        let problem = "no thread to read its output: the system's limit is reached";
+        let problem = "no thread to read its output: the system's limit is reached; raise the limit on \
+                       threads";
         return Err(plain(problem.to_owned()));
     };
     let Ok(Some(printed)) = printed.recv_timeout(deadline) else {
         child.kill();
         let seconds = deadline.as_secs_f32();
-        let problem = format!("not done after {seconds} s; it must print the secret without input");
+        let problem =
+            format!("did not finish within {seconds} s; it must print the secret without input");
         return Err((problem, Advice::RunTo("to see what it waits for")));
     };
     // A process that inherited its standard error may still run.
@@ -129,7 +131,7 @@ fn output(
         // It may contain secrets, so it is in no error.
         let message = complaint.ok().flatten().unwrap_or_default();
         let message = one_line(&String::from_utf8_lossy(&message));
-        debug!("command {shown}: {status}, its standard error: {message}");
+        debug!("secret command {shown} failed: {status}; standard error: {message}");
         let nothing = if is_empty { ", it printed nothing" } else { "" };
         let purpose = "to see its message";
         return Err((format!("{status}{nothing}"), Advice::RunTo(purpose)));
@@ -137,7 +139,7 @@ fn output(
     let first = printed.split(|byte| *byte == b'\n').next();
     secret_in(first.unwrap_or_default()).map_err(|problem| {
         plain(format!(
-            "the first line that it printed can't be a secret: {problem}"
+            "the first line that it printed cannot be a secret: {problem}"
         ))
     })
 }
@@ -323,7 +325,7 @@ mod tests {
         };
         let deadline = Duration::from_secs(2);
         let error = run("sleep 600 &", deadline).unwrap_err();
-        assert!(error.to_string().contains("not done"), "{error}");
+        assert!(error.to_string().contains("did not finish"), "{error}");
         run("sleep 600 >/dev/null &", deadline).unwrap();
         let end = boot_now() + Duration::from_secs(20);
         while readers() > 0 {
@@ -345,7 +347,7 @@ mod tests {
         assert!(error.is_command_failure());
         let error = error.to_string();
         assert!(
-            error.ends_with("exit status: 3, it printed nothing; to see its message run it by hand with its arguments: /bin/sh"),
+            error.ends_with("exit status: 3, it printed nothing; to see its message, run it by hand with its arguments: /bin/sh"),
             "{error}"
         );
     }
@@ -389,7 +391,10 @@ mod tests {
         let pid = folder.path().join("pid");
         let script = format!("sleep 600 & echo $! > {}; wait", pid.display());
         let error = run_within(&shell(&script), &|_| None, Duration::from_secs(2)).unwrap_err();
-        assert!(error.to_string().contains("not done after 2 s"), "{error}");
+        assert!(
+            error.to_string().contains("did not finish within 2 s"),
+            "{error}"
+        );
         let pid = std::fs::read_to_string(pid).unwrap();
         let state = || {
             let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).ok()?;

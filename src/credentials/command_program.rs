@@ -55,11 +55,15 @@ pub(super) fn shell_hint(argv: &[String]) -> Option<&'static str> {
     };
     if arguments.iter().any(is_operator) {
         return Some(
-            "; no shell reads its arguments: write [\"sh\", \"-c\", \"…\"] for a pipe or the like",
+            "; its arguments are not read by a shell: for a pipe or the like write [\"sh\", \"-c\", \
+             \"…\"]",
         );
     }
     let is_expanded = arguments.iter().any(|word| is_expanded(word));
-    is_expanded.then_some("; no shell expands \"~\" or \"$\" in its arguments: write them out")
+    is_expanded.then_some(
+        "; \"~\" and \"$\" in its arguments are not expanded by a shell: write out \
+                           the values",
+    )
 }
 
 /// Returns what is probably a mistake in a command that works.
@@ -67,7 +71,7 @@ pub(crate) fn paste_mistake(argv: &[String]) -> Option<&'static str> {
     let (program, arguments) = argv.split_first()?;
     if is_relative(program) {
         return Some(
-            "the program is looked up in the daemon's working directory; write the whole path",
+            "the program is looked up in the daemon's working directory; write the full path",
         );
     }
     let is_certain = |word: &String| !word.starts_with('$') || is_variable(word);
@@ -102,14 +106,15 @@ fn name_hint(name: &str) -> Option<&'static str> {
     // Many paths have blanks on Windows.
     let is_path = cfg!(windows) && name.contains(std::path::is_separator);
     if name.contains(char::is_whitespace) && !is_path {
-        let hint = "no shell splits this: write each word as an element of its own, like [\"pass\", \"show\", \"domo\"]";
+        let hint = "it is not split into words by a shell: write each word as a separate element, like \
+                    [\"pass\", \"show\", \"domo\"]";
         return Some(hint);
     }
     if is_relative(name) {
-        return Some("it is looked up in the daemon's working directory: write the whole path");
+        return Some("it is looked up in the daemon's working directory: write the full path");
     }
     name.starts_with(['~', '$'])
-        .then_some("no shell expands \"~\" or \"$\": write the whole path")
+        .then_some("\"~\" and \"$\" are not expanded by a shell: write the full path")
 }
 
 fn look_up(name: &str, path: Option<OsString>) -> io::Result<PathBuf> {
@@ -129,7 +134,7 @@ fn look_up(name: &str, path: Option<OsString>) -> io::Result<PathBuf> {
     });
     let mut places = places.filter(|place| is_program(place));
     places.next().ok_or_else(|| {
-        let problem = "no such program in $PATH; name it by its whole path";
+        let problem = "no such program in $PATH; write the full path";
         io::Error::new(io::ErrorKind::NotFound, problem)
     })
 }
@@ -194,16 +199,16 @@ mod tests {
     #[test]
     fn name_written_for_a_shell_is_reported_with_what_to_write() {
         for (name, hint) in [
-            ("pass show domo", "write each word as an element of its own"),
-            ("/usr/bin/pass show domo", "write each word as an element"),
-            ("~/bin/x", "no shell expands \"~\""),
-            ("$HOME/bin/x", "no shell expands"),
-            ("no-such-program", "no such program in $PATH; name it"),
+            ("pass show domo", "write each word as a separate element"),
+            ("/usr/bin/pass show domo", "write each word as a separate"),
+            ("~/bin/x", "not expanded by a shell"),
+            ("$HOME/bin/x", "not expanded by a shell"),
+            ("no-such-program", "no such program in $PATH; write"),
             (
                 "/nowhere/pass",
-                "(os error 2); put it there, or name another",
+                "(os error 2); create it, or change the path in the config",
             ),
-            ("./pass", "working directory: write the whole path"),
+            ("./pass", "working directory: write the full path"),
         ] {
             let ProgramError::Missing(error) = find(name, None).unwrap_err() else {
                 panic!("{name}");
@@ -226,7 +231,7 @@ mod tests {
         }
         for word in ["~/secret", "$HOME/secret"] {
             let hint = hint(&["cat", word]);
-            assert!(hint.is_some_and(|hint| hint.contains("expands")), "{word}");
+            assert!(hint.is_some_and(|hint| hint.contains("expanded")), "{word}");
         }
         assert_eq!(hint(&["sh", "-c", "pass show domo | head -1"]), None);
         assert_eq!(hint(&["/bin/bash", "-c", "$0", "|"]), None);

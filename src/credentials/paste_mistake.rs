@@ -90,13 +90,13 @@ impl PasteMistake {
     /// Returns what to do about it.
     fn remedy(self) -> &'static str {
         match self {
-            Self::Has(InvisibleChar::Blank) => "check that it is the secret alone",
+            Self::Has(InvisibleChar::Blank) => "check that it is only the secret",
             Self::Begins(_) | Self::Ends(_) | Self::Has(_) | Self::Comment => "remove it",
             Self::InQuotes => "remove them",
             Self::Quote | Self::Separator => "remove it if it is not part of the secret",
-            Self::Name(_) | Self::AfterId | Self::Json => "keep the secret alone",
+            Self::Name(_) | Self::AfterId | Self::Json => "keep only the secret",
             Self::Id => "check that id and secret are not swapped",
-            Self::Placeholder | Self::Masked => "put the secret in its place",
+            Self::Placeholder | Self::Masked => "replace it with the secret",
             Self::Cut => "copy the whole secret",
         }
     }
@@ -113,8 +113,8 @@ impl fmt::Display for PasteMistake {
         match self {
             Self::Begins(invisible) => write!(f, "begins with {invisible}"),
             Self::Ends(invisible) => write!(f, "ends with {invisible}"),
-            Self::Has(invisible) => write!(f, "has {invisible} in it"),
-            Self::InQuotes => f.write_str("stands in quotes"),
+            Self::Has(invisible) => write!(f, "contains {invisible}"),
+            Self::InQuotes => f.write_str("is enclosed in quotes"),
             Self::Quote => f.write_str("has a quotation mark at one end"),
             Self::Name(name) => write!(f, "begins with {name}"),
             Self::AfterId => f.write_str("begins with a client id and a colon"),
@@ -143,17 +143,17 @@ mod tests {
     #[test]
     fn mistake_of_a_secret_is_named_without_anything_of_it() {
         for (around, expected) in [
-            ("@ ", "ends with a blank"),
-            (" @", "begins with a blank"),
-            ("\u{3000}@", "begins with a blank"),
+            ("@ ", "ends with a space"),
+            (" @", "begins with a space"),
+            ("\u{3000}@", "begins with a space"),
             ("@\u{a0}", "ends with a no-break space"),
             ("\u{200b}@", "begins with a zero-width space"),
             ("@\u{feff}", "ends with a zero-width space"),
-            ("5f\u{ad}@", "has an invisible character in it"),
-            ("warning: @", "has a blank in it"),
-            ("\"@\"", "stands in quotes"),
-            ("'@'", "stands in quotes"),
-            ("“@”", "stands in quotes"),
+            ("5f\u{ad}@", "contains an invisible character"),
+            ("warning: @", "contains a space"),
+            ("\"@\"", "is enclosed in quotes"),
+            ("'@'", "is enclosed in quotes"),
+            ("“@”", "is enclosed in quotes"),
             ("\"@", "has a quotation mark at one end"),
             ("\"@\",", "has a quotation mark at one end"),
             ("DOMO_CLIENT_SECRET=@", "begins with DOMO_CLIENT_SECRET="),

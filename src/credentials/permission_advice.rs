@@ -22,8 +22,8 @@ pub(crate) const SERVICE_USER: &str = "domo-token";
 pub(crate) const HOST_DIRECTORY: &str = "/etc/domo-token";
 
 /// What to do about a file of the host's broker as another user.
-const USE_HOSTS: &str = "it is the host's, whose broker serves it; for a broker of this user's own run: \
-                         domo-tokend init; for a token from the host's broker run: domo-token data";
+const USE_HOSTS: &str = "this is the config of the host's broker; to set up your own broker, run: \
+                         domo-tokend init; for a token of the host's broker, run: domo-token data";
 
 /// `ENOEXEC`: the file has no known format.
 const NOEXEC: i32 = rustix::io::Errno::NOEXEC.raw_os_error();
@@ -103,7 +103,7 @@ pub(crate) fn on_unreadable(path: &Path, shown: &str, error: &io::Error, naming:
         return format!("; {advice}");
     }
     if is_missing {
-        return format!("; put it there, or {}", naming.name_another());
+        return format!("; create it, or {}", naming.name_another());
     }
     format!("; {}", on_denied(path, shown))
 }
@@ -164,7 +164,7 @@ impl Us {
     }
 
     fn own_copy(&self) -> String {
-        format!("name a copy of it that user {} owns", user_name(self.uid))
+        format!("use a copy of it that user {} owns", user_name(self.uid))
     }
 }
 
@@ -186,7 +186,7 @@ fn on_denied(path: &Path, shown: &str) -> String {
         return on_closed(&us, &directory);
     }
     let Ok(stat) = path.metadata() else {
-        return "let the daemon's user, or its group, read it".to_owned();
+        return "make it readable for the daemon's user or its group".to_owned();
     };
     on_unsafe(path, shown, &stat, RequiredMode::Secret, HOST_DIRECTORY)
 }
@@ -197,15 +197,16 @@ fn on_closed(us: &Us, directory: &Path) -> String {
     let user = user_name(us.uid);
     let name = directory.display();
     if us.is_service() && is_roots && is_hosts {
-        return format!("user {user} may not enter {name}; run as root: chmod 755 {name}");
+        return format!("user {user} cannot enter {name}; run as root: chmod 755 {name}");
     }
     if us.is_service() && is_roots && directory.starts_with(HOST_DIRECTORY) {
         let (group, quoted) = (group_name(), shell_quoted(&name.to_string()));
         return format!(
-            "user {user} may not enter {name}; run as root: chgrp {group} {quoted} && chmod 750 {quoted}"
+            "user {user} cannot enter {name}; run as root: chgrp {group} {quoted} && chmod 750 \
+             {quoted}"
         );
     }
-    format!("user {user} may not enter {name}; move the file to one that it may enter")
+    format!("user {user} cannot enter {name}; move the file to a directory that it can enter")
 }
 
 /// Returns the name of this process's group, or its number if it has none.
@@ -255,7 +256,7 @@ pub(super) fn on_unsafe(
     // A command would change the target, which another user may have chosen.
     if let Some(link) = replaceable_link(path) {
         let link = link.display();
-        return format!("others can replace the symlink {link}; name the file itself");
+        return format!("others can replace the symlink {link}; use the path of its target");
     }
     if !is_ours_or_roots && foreign_directory(path).is_some() {
         return on_foreign(place);
@@ -294,10 +295,10 @@ pub(super) fn on_unstartable(program: &Path, error: &io::Error) -> String {
         return on_unreadable(program, &program.display().to_string(), error, Naming::Keys);
     };
     if stat.is_dir() {
-        return "; it is a directory, name a program in it".to_owned();
+        return "; it is a directory; use a program in it".to_owned();
     }
     if error.kind() == io::ErrorKind::NotFound {
-        return "; it is there, but not the interpreter that its first line names".to_owned();
+        return "; the file exists, but the interpreter in its first line does not".to_owned();
     }
     if error.kind() == io::ErrorKind::PermissionDenied {
         return format!("; {}", on_not_executable(program, &stat));
@@ -317,12 +318,13 @@ fn on_not_executable(program: &Path, stat: &Metadata) -> String {
     } else if mode & 0o111 == 0 && (owner == us.uid || mode & 0o004 != 0) {
         us.run(owner, &format!("chmod +x {file}"))
     } else if mode & 0o001 != 0 {
-        "its interpreter or its file system (noexec) keeps it from running; name another".to_owned()
+        "its interpreter or its file system (noexec) prevents it from running; use another program"
+            .to_owned()
     } else if owner == 0 && us.is_service() {
         let group = group_name();
         us.run(owner, &format!("chgrp {group} {file} && chmod 750 {file}"))
     } else {
-        format!("name a program that user {} may run", user_name(us.uid))
+        format!("use a program that user {} can run", user_name(us.uid))
     }
 }
 

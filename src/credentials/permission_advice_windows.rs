@@ -8,10 +8,10 @@ use crate::config::Naming;
 /// Returns what to do about a file that cannot be read, as the end of a message.
 pub(crate) fn on_unreadable(_: &Path, _: &str, error: &io::Error, naming: Naming) -> String {
     if error.kind() == io::ErrorKind::NotFound {
-        return format!("; put it there, or {}", naming.name_another());
+        return format!("; create it, or {}", naming.name_another());
     }
     let advice = if error.kind() == io::ErrorKind::PermissionDenied {
-        "; let the daemon's user, or its group, read it"
+        "; make it readable for the daemon's user or its group"
     } else {
         ""
     };

@@ -146,8 +146,8 @@ mod tests {
                 .map(|s| s.to_string())
         };
         assert_eq!(mistake("ann:word"), None);
-        assert_eq!(mistake("ann:word ").as_deref(), Some("ends with a blank"));
-        assert_eq!(mistake(" ann:word").as_deref(), Some("begins with a blank"));
+        assert_eq!(mistake("ann:word ").as_deref(), Some("ends with a space"));
+        assert_eq!(mistake(" ann:word").as_deref(), Some("begins with a space"));
         let quoted = mistake("\"ann:word\"");
         assert_eq!(quoted.as_deref(), Some("has a quotation mark at one end"));
     }

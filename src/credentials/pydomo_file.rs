@@ -13,7 +13,7 @@ use super::paste_mistake::has_comment;
 use super::secret_text::{check_secret, utf8};
 use super::{Credentials, CredentialsError, unusable};
 use crate::config::named_path::NamedPath;
-use crate::config::{Endpoint, fault_of_id, is_quoted};
+use crate::config::{Endpoint, is_quoted, validate_id};
 
 const WHAT: &str = "connection file";
 const SECTION: &str = "client_auth";
@@ -102,14 +102,14 @@ impl Connection {
     }
 
     fn checked(self, token_url: &Url) -> Result<Self, Fault> {
-        if let Some(fault) = fault_of_id(&self.client) {
+        if let Some(fault) = validate_id(&self.client) {
             return Err(Fault {
                 line: Some(self.client_line),
                 problem: format!("its client {fault}"),
             });
         }
         if let Some((line, host)) = &self.api_host
-            && let Some(fault) = fault_of_host(host, token_url)
+            && let Some(fault) = validate_host(host, token_url)
         {
             return Err(Fault {
                 line: Some(*line),
@@ -134,8 +134,8 @@ fn missing(ini: &Ini, key: &str) -> String {
     }
     if ini.continues_another(SECTION, key) {
         return format!(
-            "no {key} in its section [{SECTION}], because an indented line continues the value \
-             above it; do not indent {key}"
+            "no {key} in its section [{SECTION}], because an indented line continues the value above \
+             it; remove the indentation of {key}"
         );
     }
     let other = [format!("client_{key}"), format!("{key}_id")];
@@ -146,16 +146,17 @@ fn missing(ini: &Ini, key: &str) -> String {
 }
 
 /// Returns the problem of the host that a file names, if it is not that of `url`.
-fn fault_of_host(written: &str, url: &Url) -> Option<&'static str> {
+fn validate_host(written: &str, url: &Url) -> Option<&'static str> {
     if is_host_of(written, url) {
         return None;
     }
     let fault = if written.is_empty() {
         "is empty; remove the key, or write the host"
     } else if is_quoted(written) {
-        "stands in quotes, which Python takes for a part of it; write it without them"
+        "is enclosed in quotes, which Python reads as part of the value; remove them"
     } else if has_comment(written) {
-        "has a comment after it, which Python takes for a part of it; put it on a line of its own"
+        "has a comment after it, which Python reads as part of the value; put the comment on a \
+         separate line"
     } else {
         "is not the host of token_url: set token_url = \"https://API_HOST/oauth/token\""
     };

@@ -84,7 +84,7 @@ fn find_config(flag: Option<&Path>, env: Env) -> Result<(Config, Option<File>), 
 /// Returns what to do about a config file that can't be read, where that isn't obvious.
 fn advice_if_unreadable(path: &Path, error: &io::Error, flag: Option<&Path>, env: Env) -> String {
     let shown = shown_path(path);
-    if let Some(fault) = config::fault_of_path(path) {
+    if let Some(fault) = config::validate_path(path) {
         return format!("; {fault}");
     }
     if error.kind() != io::ErrorKind::NotFound {
@@ -92,13 +92,13 @@ fn advice_if_unreadable(path: &Path, error: &io::Error, flag: Option<&Path>, env
     }
     if config::path_in(env, "DOMO_CLIENT_ID").is_some() {
         let (by, remove) = match flag {
-            Some(_) => ("--config", "leave out --config"),
+            Some(_) => ("--config", "remove --config"),
             None => ("$DOMO_TOKEN_CONFIG", "unset DOMO_TOKEN_CONFIG"),
         };
         return format!(
-            "; the client in DOMO_CLIENT_ID is not used, because {by} names this file; put the file there, or {remove}"
+            "; DOMO_CLIENT_ID is not used, because {by} names this file; create the file, or {remove}"
         );
     }
     let shown = credentials::shell_quoted(&shown);
-    format!("; name another file, or run: domo-tokend init --config {shown}")
+    format!("; use another file, or create it: domo-tokend init --config {shown}")
 }

@@ -65,7 +65,7 @@ pub fn fault(file: &File, closed: Closed) -> io::Result<Option<String>> {
 /// # Errors
 ///
 /// If the directory can't be opened or the system returns an error.
-pub fn fault_of_directory(directory: &Path) -> io::Result<Option<String>> {
+pub fn validate_directory(directory: &Path) -> io::Result<Option<String>> {
     let mut options = OpenOptions::new();
     let opened = options
         .access_mode(READ_CONTROL)
@@ -81,12 +81,12 @@ fn fault_of(file: &File, wanted: &[(u32, &str)]) -> io::Result<Option<String>> {
     let found = GetSecurityInfo(file, SeObjectType::SE_FILE_OBJECT, parts)?;
     let owner = found.owner().map(ToString::to_string).unwrap_or_default();
     if !trusted.contains(&owner.as_str()) {
-        let message = "must be yours, the system's or the administrators'";
+        let message = "must belong to you, the system or the administrators";
         return Ok(Some(format!("belongs to {owner}, {message}")));
     }
     let Some(list) = found.dacl() else {
         return Ok(Some(
-            "has no access list, so everybody may do everything".to_owned(),
+            "has no access list, so every user has full access".to_owned(),
         ));
     };
     let grants = (0..list.len()).filter_map(|index| list.get_ace(index).and_then(grant));

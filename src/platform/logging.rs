@@ -82,7 +82,7 @@ pub fn filter(
     let level = flag.or(config).unwrap_or(DEFAULT_LEVEL);
     targets(level).ok_or_else(|| {
         let levels = LEVELS.join(", ");
-        format!("{level:?} is no log level: one of {OFF}, {levels}, or domo_token=LEVEL")
+        format!("{level:?} is not a log level: use {OFF}, {levels}, or domo_token=LEVEL")
     })
 }
 
@@ -183,7 +183,7 @@ pub fn dropped_lines() -> u64 {
 fn report_dropped(lines: u64) {
     warn!(
         lines,
-        "log lines dropped: standard error was not read or could not be written"
+        "log lines dropped: standard error was not read or not writable"
     );
 }
 
@@ -270,7 +270,7 @@ mod tests {
     fn flag_without_a_level_or_a_target_of_this_program_is_an_error() {
         for flag in ["lo=ud=er", "loud", "my_app=trace", "1", "", "domo_token[x"] {
             let error = filter(Some(flag), None, None).unwrap_err();
-            assert!(error.contains("one of off, error"), "{error}");
+            assert!(error.contains("use off, error"), "{error}");
         }
         for flag in ["WARN", "domo_token=debug", "domo_tokend=trace,hyper=info"] {
             assert!(filter(Some(flag), None, None).is_ok(), "{flag}");

@@ -59,7 +59,7 @@ pub fn status(status: &str) {
 /// read.
 pub fn ended(code: u8) {
     let kind = match code {
-        2 => "wrong usage",
+        2 => "invalid usage",
         75 => "temporary failure",
         78 => "configuration error",
         _ => "internal error",
@@ -131,7 +131,8 @@ pub fn take_inherited() -> io::Result<InheritedFds> {
             let path = format!("/proc/self/fd/{number}");
             if std::fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
                 let error = format!(
-                    "descriptor {name:?}: not a file with stored tokens; set FileDescriptorName=broker in the socket unit"
+                    "descriptor {name:?}: not a file of stored tokens; set FileDescriptorName=broker \
+                     in the socket unit"
                 );
                 inherited.error = inherited.error.or(Some(error));
                 continue;
@@ -143,7 +144,7 @@ pub fn take_inherited() -> io::Result<InheritedFds> {
         }
         let listener = check_name(&name).and_then(|()| {
             let listener = descriptors.take_unix_listener(index);
-            let hint = "the socket unit must have ListenStream= with a path, and Accept=no";
+            let hint = "set ListenStream= with a path and Accept=no in the socket unit";
             listener
                 .and_then(check_listens)
                 .map_err(|error| format!("descriptor {name:?}: {error}; {hint}"))
@@ -166,7 +167,8 @@ fn check_name(name: &str) -> Result<(), String> {
         )),
         name if name.ends_with(".socket") => Ok(()),
         name => Err(format!(
-            "descriptor {name:?}: no such kind of socket; set FileDescriptorName=broker in the socket unit"
+            "descriptor {name:?}: unknown kind of socket; set FileDescriptorName=broker in the socket \
+             unit"
         )),
     }
 }

@@ -22,7 +22,9 @@ pub async fn run<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) ->
     let started = thread::Builder::new().name("job".to_owned()).spawn(job);
     started
         .map_err(|error| io::Error::new(error.kind(), format!("cannot start a thread: {error}")))?;
-    result.await.map_err(|_| io::Error::other("ended by a bug"))
+    result
+        .await
+        .map_err(|_| io::Error::other("stopped because of a bug; please report it"))
 }
 
 /// Runs a job that blocks on `state`, and returns both, or `state` alone where no thread can be started.
@@ -45,7 +47,12 @@ pub async fn run_with<S: Send + 'static, T: Send + 'static>(
     });
     match result.await {
         Ok(Some((state, result))) => (Some(state), Ok(result)),
-        Ok(None) => (None, Err(io::Error::other("ended by a bug"))),
+        Ok(None) => (
+            None,
+            Err(io::Error::other(
+                "stopped because of a bug; please report it",
+            )),
+        ),
         Err(error) => (take(&slot), Err(error)),
     }
 }

@@ -67,7 +67,7 @@ pub fn ids(name: &str) -> Option<(u32, u32)> {
 /// A message if there is no such user or the system denies it.
 pub fn become_user(name: &str) -> Result<(), String> {
     let user = User::from_name(name).map_err(|error| error.to_string())?;
-    let user = user.ok_or("there is no such user")?;
+    let user = user.ok_or("no such user")?;
     let c_name = CString::new(name).map_err(|error| error.to_string())?;
     let changed = initgroups(&c_name, user.gid)
         .and_then(|()| setgid(user.gid))

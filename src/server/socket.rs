@@ -81,12 +81,13 @@ impl Callers {
             None => return Ok(Self { mode, group: None }),
             Some(Principal::Id(id)) => *id,
             Some(Principal::Name(name)) => {
-                let unknown = "socket_group: there is no such group; add it, or name another";
+                let unknown = "socket_group: no such group; create it, or choose another group";
                 users::group(name).ok_or(unknown)?
             }
         };
         if group == rustix::process::getegid().as_raw() {
-            let own = "socket_group: this is the daemon's own group, which its files may be open to; name another";
+            let own = "socket_group: this is the daemon's own group, which may have access to its \
+                       files; choose another group";
             return Err(own);
         }
         let group = Some(group);
@@ -280,14 +281,17 @@ impl Socket {
             .iter()
             .any(Result::is_err)
         {
-            let problem = "the path is too long for a socket; choose a shorter one";
+            let problem = "the path is too long for a socket; choose a shorter path";
             return Err(path_error(&self.path, problem));
         }
         let listener = UnixListener::bind(&bound).map_err(fail)?;
         listener::shorten_queue(&listener).map_err(fail)?;
         let listener = listener::prepare(listener).map_err(fail)?;
         chown(&bound, None, callers.group).map_err(|error| {
-            let problem = format!("the socket can't be given to its group: {error}; make the daemon's user a member of it");
+            let problem = format!(
+                "cannot give the socket to its group: {error}; make the daemon's \
+                                   user a member of it"
+            );
             path_error(&self.path, &problem)
         })?;
         fs::set_permissions(&bound, Permissions::from_mode(callers.mode)).map_err(fail)?;

@@ -59,7 +59,7 @@ impl Callers {
         let Some(name) = &config.broker.pipe_group else {
             return Ok(Self { group: None });
         };
-        let unknown = "pipe_group: there is no such group; add it, or name another";
+        let unknown = "pipe_group: no such group; create it, or choose another group";
         let group = Some(users::group_sid(name).ok_or(unknown)?);
         Ok(Self { group })
     }
@@ -193,7 +193,8 @@ fn check_path(path: &Path) -> Result<(), BindError> {
         .security_qos_flags(IDENTIFICATION)
         .open(path);
     let foreign = |who: &str| {
-        let problem = format!("this pipe is {who}'s already; choose another --socket");
+        let problem =
+            format!("this pipe already belongs to {who}; choose another socket with --socket");
         Err(path_error(path, &problem))
     };
     let pipe = match opened {

@@ -142,7 +142,7 @@ impl DomoSource {
         let connector = Connector::new(shared, ca, proxy, *naming);
         let connector = connector.map_err(|problem| {
             let key = naming.name(Setting::CA_FILE);
-            let message = format!("{key} {path} can't be used: {problem}");
+            let message = format!("cannot use {key} {path}: {problem}");
             SourceError::Ca(message)
         })?;
         if let Some(ca) = &mut registration.ca {
@@ -190,7 +190,7 @@ impl DomoSource {
         } = &self.registration;
         let request = request::token_request(endpoint, credentials, scope);
         let request = request.map_err(|error| {
-            let message = format!("no request can be made for {}: {error}", self.server_name);
+            let message = format!("cannot build a request for {}: {error}", self.server_name);
             FetchError::transient(Cause::Unusable, message)
         })?;
         let connected = self

@@ -87,7 +87,7 @@ fn invalid_frames_close_the_connection_and_allocate_nothing() {
 fn helper_exits_78_when_the_client_name_makes_the_request_too_long() {
     let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let stderr = failure(&daemon.ask(&["--client", &"c".repeat(5000), "data"]), 78);
-    assert!(stderr.contains("over the limit of 4096"), "{stderr}");
+    assert!(stderr.contains("exceeds the limit of 4096"), "{stderr}");
 }
 
 /// The maximum number of connections, each with the longest request except for its last byte.

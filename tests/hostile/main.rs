@@ -100,7 +100,7 @@ def is_rejected(fd):
     poll.unregister(s)
     with s:
         try:
-            return b"as many as" in s.recv(4096)
+            return b"connection limit" in s.recv(4096)
         except OSError:
             return False
 for number in range(count):
@@ -155,7 +155,7 @@ fn assert_others_are_served(
     let load_processes = start();
     let output = ask_as(daemon, USER_A, USER_A, &["--timeout", "1", "data"]);
     let stderr = failure(&output, 75);
-    assert!(stderr.contains("as many as"), "{stderr}");
+    assert!(stderr.contains("connection limit"), "{stderr}");
     let seen = sandbox.requests().len();
     let (load, loaded) = processor_share(daemon, || {
         let loaded = slowest(daemon, DAEMON, 20);

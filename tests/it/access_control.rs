@@ -147,7 +147,7 @@ fn config_error_is_shown_to_callers_that_may_see_everything() {
     assert!(status(0).contains("config.toml:1:"));
     let status_of_other = status(USER_A);
     assert!(
-        status_of_other.contains("the config file is wrong")
+        status_of_other.contains("the config file is invalid")
             && !status_of_other.contains("config.toml:1:"),
         "{status_of_other}"
     );

@@ -95,7 +95,7 @@ fn check_prints_nothing_on_standard_output_if_the_config_cannot_be_read() {
     }
     let (code, stdout, stderr) = check(Path::new("/none/con fig.toml"), &[]);
     assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
-    let command = "run: domo-tokend init --config '/none/con fig.toml'\n";
+    let command = "or create it: domo-tokend init --config '/none/con fig.toml'\n";
     assert!(stderr.contains(command), "{stderr}");
 }
 
@@ -232,12 +232,12 @@ fn check_of_the_hosts_config_by_another_user_suggests_sudo() {
         (
             format!("{before} umask 077;"),
             format!("{as_ann} $check --config config.toml"),
-            "it with sudo: sudo domo-tokend check --config /etc/domo-token/config.toml\n",
+            "run with sudo: sudo domo-tokend check --config /etc/domo-token/config.toml\n",
         ),
         (
             "printf x > s; chmod 600 s; chown domo-token s;".to_owned(),
             format!("{as_ann} $check"),
-            "run it with sudo: sudo domo-tokend check\n",
+            "run with sudo: sudo domo-tokend check\n",
         ),
     ] {
         let Some((code, _, stderr)) = check_on_host(&before, &lines, &check) else {
@@ -287,13 +287,13 @@ fn check_judges_the_path_of_the_socket_as_the_daemon_does() {
     let directory = folder.path().display().to_string();
     let file = config.display().to_string();
     let inside = format!(
-        "is a directory and no socket; name a file in it, such as {directory}/broker.sock\n"
+        "is a directory and not a socket; use a path in it, such as {directory}/broker.sock\n"
     );
     for (path, problem) in [
         ("~/x", "no shell has expanded the tilde"),
         ("http://x", "does not start with"),
         (&directory, &inside),
-        (&file, "no socket; move it away"),
+        (&file, "not a socket; move it away"),
     ] {
         for by_flag in [true, false] {
             let run = |verb: &[&str]| {
@@ -366,11 +366,11 @@ fn secret_source_without_a_secret_is_reported_with_what_to_do() {
     for (line, advice) in [
         (
             "client_secret_file = \".\"",
-            "not a regular file; name a file in it\n",
+            "not a regular file; use a file in it\n",
         ),
         (
             "client_secret_env = \"ACME\"",
-            "name a file that sets it with EnvironmentFile= in the unit\n",
+            "or set it in a file of EnvironmentFile= in the unit\n",
         ),
     ] {
         let folder = folder(&text.replace("client_secret_file = \"acme.secret\"", line));
@@ -411,6 +411,9 @@ fn wrong_login_of_two_files_is_sent_to_the_proxy_once() {
     let config = folder.path().join("config.toml");
     let (code, _, stderr) = check(&config, &["--online"]);
     assert_eq!(code, Some(78), "{stderr}");
-    assert!(stderr.contains("not requested, as before"), "{stderr}");
+    assert!(
+        stderr.contains("not requested, because an earlier request failed"),
+        "{stderr}"
+    );
     assert_eq!(attempts.try_iter().count(), 1, "{stderr}");
 }

@@ -73,7 +73,7 @@ fn printed_schema_is_the_committed_one_and_describes_each_key() {
         .lines()
         .next()
         .unwrap()
-        .split_once("there is ")
+        .split_once("valid keys: ")
         .unwrap();
     let listed: BTreeSet<&str> = listed.split(", ").collect();
     let known: BTreeSet<&str> = client.keys().map(String::as_str).collect();

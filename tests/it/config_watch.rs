@@ -294,7 +294,7 @@ fn failing_new_credentials_keep_the_old_token_and_are_reported() {
     assert_eq!(set["credentials_error"], set["last_error"]);
     let (_, table, _) = parts(&daemon.ask(&["status"]));
     assert!(
-        table.contains("since the last change or restart (00000000…): Domo answered 401"),
+        table.contains("since the last change or restart (00000000…): Domo returned 401"),
         "{table}"
     );
     assert_eq!(sandbox.requests().len(), 2, "the new pair alone is tried");

@@ -38,21 +38,21 @@ fn config(folder: &TempDir) -> std::path::PathBuf {
 }
 
 const MISTAKES: [(&[u8], &str); 7] = [
-    (b"@ \n", "ends with a blank; remove it"),
-    (b" @\n", "begins with a blank; remove it"),
+    (b"@ \n", "ends with a space; remove it"),
+    (b" @\n", "begins with a space; remove it"),
     (b"@\xc2\xa0\n", "ends with a no-break space; remove it"),
     (
         b"\xe2\x80\x8b@\n",
         "begins with a zero-width space; remove it",
     ),
-    (b"\"@\"\n", "stands in quotes; remove them"),
+    (b"\"@\"\n", "is enclosed in quotes; remove them"),
     (
         b"DOMO_CLIENT_SECRET=@\n",
-        "begins with DOMO_CLIENT_SECRET=; keep the secret alone",
+        "begins with DOMO_CLIENT_SECRET=; keep only the secret",
     ),
     (
         b"{\"client_secret\":\"@\"}",
-        "is JSON; keep the secret alone",
+        "is JSON; keep only the secret",
     ),
 ];
 
@@ -80,7 +80,7 @@ fn rejection_of_a_secret_with_a_likely_mistake_names_it() {
         assert_eq!(code, Some(78), "{stderr}");
         let ending = format!("; the client secret {slip}\n");
         assert!(stderr.contains(&ending), "{stderr}");
-        assert!(stderr.contains("answered 401"), "{stderr}");
+        assert!(stderr.contains("returned 401"), "{stderr}");
     }
 }
 
@@ -204,8 +204,8 @@ fn id_in_a_variable_is_trimmed_or_an_error_and_never_printed_raw() {
     let requests = sandbox.requests().len();
     let long = "a".repeat(5000);
     for (id, words) in [
-        ("\"441e307a\"", "stands in quotes"),
-        ("'441e307a'", "stands in quotes"),
+        ("\"441e307a\"", "is enclosed in quotes"),
+        ("'441e307a'", "is enclosed in quotes"),
         ("\u{1b}[31m441e", "printable ASCII"),
         ("441e 307a", "printable ASCII"),
         (&long, "1 to 256"),
@@ -278,7 +278,7 @@ fn quoted_variable_is_an_error_that_names_it() {
         ];
         let (code, _, stderr) = by_environment(&sandbox, folder.path(), &variables);
         assert_eq!(code, Some(78), "{stderr}");
-        let error = format!("{name}: stands in quotes; write it without them\n");
+        let error = format!("{name}: is enclosed in quotes; remove them\n");
         assert!(stderr.contains(&error), "{stderr}");
     }
     assert!(sandbox.requests().is_empty());
@@ -297,7 +297,7 @@ fn swapped_id_and_secret_are_reported() {
         ),
         (
             &assigned,
-            "begins with the name of a variable; keep the client id alone",
+            "begins with the name of a variable; keep only the client id",
         ),
     ] {
         let variables = [("DOMO_CLIENT_ID", Some(id.as_str()))];
@@ -328,7 +328,7 @@ fn rejection_of_a_plausible_secret_names_where_to_look() {
     let advice =
         "; check the client id and the secret at Domo (Admin > Authentication > API clients)\n";
     assert!(
-        stderr.contains("answered 401") && stderr.contains(advice),
+        stderr.contains("returned 401") && stderr.contains(advice),
         "{stderr}"
     );
 }
@@ -364,15 +364,15 @@ fn hint_to_a_client_of_the_environment_names_variables() {
     fs::write(&not_pem, "none").unwrap();
     let not_a_path = "5f3c0c9d".repeat(8);
     for (variables, words) in [
-        (vec![domo, ("DOMO_PROXY", Some(&*http))], "name it with DOMO_PROXY_AUTH_FILE\n".to_owned()),
+        (vec![domo, ("DOMO_PROXY", Some(&*http))], "and set DOMO_PROXY_AUTH_FILE\n".to_owned()),
         (vec![domo, ("DOMO_PROXY", Some(&*https))], format!("write DOMO_PROXY=http://{proxy}\n")),
         (vec![("DOMO_TOKEN_URL", Some(&*nowhere))], "check DOMO_TOKEN_URL\n".to_owned()),
         (
             vec![("DOMO_CA_FILE", Some("/nope"))],
-            "DOMO_CA_FILE /nope: No such file or directory (os error 2); put it there, or name another in the variable\n"
+            "DOMO_CA_FILE /nope: No such file or directory (os error 2); create it, or change the path in the variable\n"
                 .to_owned(),
         ),
-        (vec![("DOMO_CA_FILE", not_pem.to_str())], format!("DOMO_CA_FILE {} can't be used", not_pem.display())),
+        (vec![("DOMO_CA_FILE", not_pem.to_str())], format!("cannot use DOMO_CA_FILE {}", not_pem.display())),
         (
             vec![("DOMO_CA_FILE", Some(&*not_a_path))],
             "it belongs in DOMO_CLIENT_SECRET)".to_owned(),
@@ -434,8 +434,7 @@ fn missing_named_config_exits_78_without_using_the_environment() {
     let variables = [("DOMO_TOKEN_CONFIG", path.to_str())];
     let (code, _, stderr) = by_environment(&sandbox, folder.path(), &variables);
     assert_eq!(code, Some(78), "{stderr}");
-    let reason = "; the client in DOMO_CLIENT_ID is not used, because $DOMO_TOKEN_CONFIG names this file; \
-               put the file there, or unset DOMO_TOKEN_CONFIG\n";
+    let reason = "; DOMO_CLIENT_ID is not used, because $DOMO_TOKEN_CONFIG names this file; create the file, or unset DOMO_TOKEN_CONFIG\n";
     assert!(stderr.contains(reason), "{stderr}");
     assert!(!stderr.contains(" init "), "{stderr}");
 }

@@ -67,7 +67,7 @@ fn configured_proxy_is_used_with_its_login() {
     });
     assert!(sent, "{head:?}");
     let line = daemon.wait_for_log("no valid token");
-    let answered = format!("the proxy {address} answered 502 Bad Gateway to CONNECT");
+    let answered = format!("the proxy {address} returned 502 Bad Gateway to CONNECT");
     assert!(line.contains(&answered), "{line}");
     assert!(!line.contains("c4nary"), "{line}");
 }
@@ -95,7 +95,7 @@ fn daemon_as_root_serves_and_warns_once() {
     let (_sandbox, mut daemon) = sandbox_and_daemon(HOUR);
     daemon.reload();
     let (_, log) = daemon.stop();
-    let warnings = log.matches("running as root, which it need not").count();
+    let warnings = log.matches("running as root; a dedicated user").count();
     let is_root = rustix::process::geteuid().is_root();
     assert_eq!(warnings, usize::from(is_root), "{log}");
 }

@@ -40,8 +40,8 @@ fn daemon_of_another_user_is_not_given_the_hosts_files() {
         };
         assert_eq!(code, Some(78), "{preparation} {stderr}");
         assert!(!stderr.contains("ch"), "{preparation} {stderr}");
-        let advice = "for a broker of this user's own run: domo-tokend init; \
-                      for a token from the host's broker run: domo-token data\n";
+        let advice = "to set up your own broker, run: domo-tokend init; \
+                      for a token of the host's broker, run: domo-token data\n";
         assert!(stderr.ends_with(advice), "{preparation} {stderr}");
     }
     let copied = "printf x > /etc/r; chmod 600 /etc/r; mkdir -p /home/ann/.config/domo-token; \
@@ -51,7 +51,7 @@ fn daemon_of_another_user_is_not_given_the_hosts_files() {
     let (code, _, stderr) = on_host(source, copied).unwrap();
     assert_eq!(code, Some(78), "{stderr}");
     assert!(
-        stderr.ends_with("(os error 13); name a copy of it that user ann owns\n"),
+        stderr.ends_with("(os error 13); use a copy of it that user ann owns\n"),
         "{stderr}"
     );
 }
@@ -185,7 +185,7 @@ fn one_command_makes_a_secret_usable_and_ends_the_message() {
     let script = "chmod 600 s; mkdir /etc/open; chmod 1777 /etc/open; ln -s /etc/domo-token/s /etc/open/s; \
                   sed -i s,\\\"s\\\",\\\"/etc/open/s\\\", config.toml; $d check";
     let (_, _, stderr) = on_host(SECRET, script).unwrap();
-    let advice = "; others can replace the symlink /etc/open/s; name the file itself\n";
+    let advice = "; others can replace the symlink /etc/open/s; use the path of its target\n";
     assert!(stderr.contains(advice), "{stderr}");
     let script = "mkdir -p /home/ann/.config/domo-token; cp config.toml s /home/ann/.config/domo-token; \
                   chown 1234 /home/ann/.config/domo-token; chown -R domo-token /home/ann/.config/domo-token/s; \
@@ -200,7 +200,7 @@ fn one_command_makes_a_secret_usable_and_ends_the_message() {
 fn config_that_the_service_cannot_access_is_reported_and_not_absent() {
     let service = "setpriv --reuid 4243 --regid 4243 --clear-groups";
     let closed = "config /etc/domo-token/config.toml: Permission denied (os error 13); user domo-token \
-                  may not enter /etc/domo-token; run as root: chmod 755 /etc/domo-token\n";
+                  cannot enter /etc/domo-token; run as root: chmod 755 /etc/domo-token\n";
     for run in [
         "$d check",
         &format!("{service} $d"),
@@ -235,13 +235,13 @@ fn command_that_cannot_be_started_is_reported_with_what_to_do() {
         (
             "",
             "[\"/etc/p\"]",
-            "(os error 2); put it there, or name another in the config",
+            "(os error 2); create it, or change the path in the config",
         ),
-        ("", "[\"./p\"]", "working directory: write the whole path"),
+        ("", "[\"./p\"]", "working directory: write the full path"),
         (
             "mkdir /etc/p;",
             "[\"/etc/p\"]",
-            "it is a directory, name a program in it",
+            "it is a directory; use a program in it",
         ),
         (
             "echo x > /etc/p; chmod 644 /etc/p;",
@@ -256,17 +256,17 @@ fn command_that_cannot_be_started_is_reported_with_what_to_do() {
         (
             "printf \"#!/nowhere\\n\" > /etc/p; chmod 755 /etc/p;",
             "[\"/etc/p\"]",
-            "it is there, but not the interpreter that its first line names",
+            "the file exists, but the interpreter in its first line does not",
         ),
         (
             "printf \"#!/bin/sh\\nexit 1\\n\" > /etc/p; chmod 755 /etc/p;",
             "[\"/etc/p\", \"c4nary\"]",
-            "to see its message run it by hand with its arguments: sudo -u domo-token /etc/p",
+            "to see its message, run it by hand with its arguments: sudo -u domo-token /etc/p",
         ),
         (
             "",
             "[\"/bin/true\"]",
-            "it printed nothing; to see its message run it by hand: sudo -u domo-token /bin/true",
+            "it printed nothing; to see its message, run it by hand: sudo -u domo-token /bin/true",
         ),
     ] {
         let source = format!("client_secret_command = {source}");
@@ -281,6 +281,6 @@ fn command_that_cannot_be_started_is_reported_with_what_to_do() {
     let source = "client_secret_command = [\"/bin/echo\", \"$SECRET\"]";
     let (code, _, stderr) = on_host(source, "$d check").unwrap();
     assert_eq!(code, Some(0), "{stderr}");
-    let warning = "warning: client \"acme\": client_secret_command: no shell expands";
+    let warning = "warning: client \"acme\": client_secret_command: \"~\" and \"$\" in its arguments are not expanded";
     assert!(stderr.contains(warning), "{stderr}");
 }

@@ -143,7 +143,7 @@ fn special_binary_and_huge_files_are_errors_without_delay() {
     assert_refused(&folder, "config.toml:7:6: not UTF-8");
     let file = fs::File::create(&config).unwrap();
     file.set_len(17 * 1024 * 1024).unwrap();
-    assert_refused(&folder, "longer than 16777216 bytes");
+    assert_refused(&folder, "exceeds 16777216 bytes");
     for name in ["config.toml", "acme.secret"] {
         fs::write(&config, &text).unwrap();
         let path = folder.path().join(name);

@@ -57,7 +57,7 @@ fn likely_mistake_in_piped_input_is_an_error_without_request_or_file() {
     for (secret, slip) in [
         (
             format!("{CANARY_SECRET} "),
-            "the client secret ends with a blank",
+            "the client secret ends with a space",
         ),
         (
             format!("DOMO_CLIENT_SECRET={CANARY_SECRET}"),
@@ -95,7 +95,7 @@ fn scope_that_domo_does_not_grant_is_not_blamed_on_the_credentials() {
     let message = "the credentials work; Domo does not grant this client the scope \"workflow\" \
                    (scope set \"data workflow\")";
     assert!(stderr.contains(message), "{stderr}");
-    assert!(stderr.ends_with("with --tokens\n"), "{stderr}");
+    assert!(stderr.ends_with("with --tokens SCOPES\n"), "{stderr}");
     assert_eq!(sandbox.requests().len(), 3);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     // A token with fewer scopes than requested means the same.
@@ -114,7 +114,7 @@ fn first_rejection_of_new_credentials_is_confirmed_after_5_s() {
     let arguments = ["--config", &config, "--token-url", &url];
     let (code, _, stderr) = parts(&init_with(&input, &[], &arguments));
     assert_eq!(code, Some(0), "{stderr}");
-    assert!(stderr.contains("trying once more in 5 s"), "{stderr}");
+    assert!(stderr.contains("trying again in 5 s"), "{stderr}");
     let pauses = pauses(&sandbox.requests());
     assert_eq!(pauses.len(), 1);
     assert!((5..7).contains(&pauses[0].as_secs()), "{pauses:?}");
@@ -166,13 +166,13 @@ fn proxy_its_login_and_a_ca_are_used_for_the_trial_and_written() {
     let variables = [("HTTPS_PROXY", proxy.as_str())];
     let (code, _, stderr) = parts(&init_with(&input, &variables, &arguments));
     assert_eq!(code, Some(75), "{stderr}");
-    assert!(stderr.contains("by --ca-file FILE"), "{stderr}");
+    assert!(stderr.contains("with --ca-file FILE"), "{stderr}");
     let (ca, login) = (path("ca.pem"), path("login"));
     arguments.extend(["--proxy", &proxy, "--proxy-auth-file", &login]);
     arguments.extend(["--ca-file", &ca]);
     let (code, stdout, stderr) = parts(&init_with(&input, &[], &arguments));
     assert_eq!(code, Some(0), "{stderr}");
-    assert!(stdout.contains("Domo gave a token"), "{stdout}");
+    assert!(stdout.contains("Domo issued a token"), "{stdout}");
     let head = heads.recv_timeout(PATIENCE).unwrap().to_lowercase();
     assert!(
         head.contains("proxy-authorization: basic yw5uomm0bmfyeq=="),
@@ -202,7 +202,7 @@ fn variable_of_a_proxy_is_named_if_domo_cannot_be_reached() {
     let (code, _, stderr) = parts(&init_with(&input, &variables, &arguments));
     assert_eq!(code, Some(75), "{stderr}");
     assert!(
-        stderr.contains("the variable HTTPS_PROXY is not used"),
+        stderr.contains("the environment variable HTTPS_PROXY is not used"),
         "{stderr}"
     );
     assert!(
@@ -293,9 +293,9 @@ fn existing_secret_or_config_is_an_error_with_the_option_for_another_path() {
     let config = path("config.toml");
     let arguments = ["--offline", "--name", "acme", "--config", &config];
     let message = || parts(&init_with("id\nsecret\n", &[], &arguments)).2;
-    assert!(message().ends_with("with --name\n"), "{}", message());
+    assert!(message().ends_with("with --name NAME\n"), "{}", message());
     fs::write(&config, "").unwrap();
-    assert!(message().ends_with("with --config\n"), "{}", message());
+    assert!(message().ends_with("with --config FILE\n"), "{}", message());
     for (config, problem) in [
         ("~/c.toml", "tilde"),
         ("\u{1b}[31m.toml", "control character"),
@@ -340,7 +340,7 @@ fn line_that_is_too_long_is_an_error_and_not_truncated() {
     let (code, _, stderr) = parts(&command.output().unwrap());
     assert_eq!(code, Some(78), "{stderr}");
     assert!(
-        stderr.contains("more than 4096 bytes") && !config.exists(),
+        stderr.contains("exceeds 4096 bytes") && !config.exists(),
         "{stderr}"
     );
 }

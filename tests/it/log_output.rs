@@ -158,5 +158,5 @@ fn log_flag_with_a_target_of_another_program_is_a_usage_error() {
     command.args(["--log", "my_app=trace"]);
     let (code, stderr) = run_to_end(command);
     assert_eq!(code, Some(2), "{stderr}");
-    assert!(stderr.contains("no log level"), "{stderr}");
+    assert!(stderr.contains("not a log level"), "{stderr}");
 }

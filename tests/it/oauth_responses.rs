@@ -162,7 +162,7 @@ fn compressed_token_is_served_and_compressed_rejection_is_78_after_one_request()
         let (code, _, stderr) = parts(&daemon.ask(&["--timeout", "2", "data"]));
         assert_eq!(code, Some(78), "{stderr}");
         assert!(
-            stderr.contains("Domo answered 400: invalid_scope: no dta"),
+            stderr.contains("Domo returned 400: invalid_scope: no dta"),
             "{stderr}"
         );
     }
@@ -204,7 +204,8 @@ fn response_not_of_domos_form_is_not_attributed_to_domo() {
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let (code, _, stderr) = parts(&daemon.ask(&["--timeout", "1", "data"]));
     assert_eq!(code, Some(75), "{stderr}");
-    let shown = "answered 403 (text/html, server Zscaler/6.2): a proxy or gateway on the way?";
+    let shown =
+        "returned 403 (text/html, server Zscaler/6.2): the response may be from a proxy or gateway";
     assert!(stderr.contains(shown), "{stderr}");
     assert!(!stderr.contains("Domo answered"), "{stderr}");
 }

@@ -54,7 +54,7 @@ fn init_writes_a_working_config_and_prints_the_next_steps() {
     let (code, stdout, stderr) = parts(&init(&home, &sandbox, &sets, &input));
     assert_eq!(code, Some(0), "{stderr}");
     assert!(
-        stdout.contains("Domo gave a token for \"data user\""),
+        stdout.contains("Domo issued a token for \"data user\""),
         "{stdout}"
     );
     assert!(stdout.contains("domo-tokend --config"), "{stdout}");
@@ -71,7 +71,7 @@ fn init_writes_a_working_config_and_prints_the_next_steps() {
     let (code, stdout, stderr) = check(&home, &["--online"]);
     assert_eq!(code, Some(0), "{stderr}");
     assert!(
-        stdout.contains("scope set \"data user\": a token that lives 3599 s"),
+        stdout.contains("scope set \"data user\": token obtained, valid for 3599 s"),
         "{stdout}"
     );
     let command = Daemon::command_at(&home, &folder.path().join("broker.sock"));
@@ -112,7 +112,7 @@ fn init_never_overwrites_and_writes_nothing_that_does_not_work() {
     assert_eq!(sandbox.requests().len(), requests);
     let before = fs::read_to_string(home.join("config.toml")).unwrap();
     let stderr = failure(&init(home, &sandbox, &["--offline"], &good), 78);
-    assert!(stderr.contains("is there already"), "{stderr}");
+    assert!(stderr.contains("already exists"), "{stderr}");
     assert_eq!(
         fs::read_to_string(home.join("config.toml")).unwrap(),
         before
@@ -147,7 +147,7 @@ fn check_validates_to_the_requested_depth_and_reports_all_errors() {
     let (code, stdout, stderr) = check(folder.path(), &["--online"]);
     assert_eq!(code, Some(78), "{stderr}");
     assert!(
-        stdout.contains("client \"acme\", scope set \"data\": a token"),
+        stdout.contains("client \"acme\", scope set \"data\": token obtained"),
         "{stdout}"
     );
     assert!(stderr.contains("503") && stderr.contains("401"), "{stderr}");
@@ -171,7 +171,7 @@ fn systemd_credential_is_not_checked_outside_its_unit() {
 #[test]
 fn config_path_with_a_literal_tilde_exits_78_with_the_cause() {
     let folder = tempfile::tempdir().unwrap();
-    let fault = "; no shell expands the tilde; write the whole path\n";
+    let fault = "; the tilde is not expanded; write the full path\n";
     let init = ["init", "--offline", "--client-id", "an-id"];
     for (verb, fault) in [(&["check"][..], fault), (&[], fault), (&init, &fault[2..])] {
         for by_flag in [true, false] {

@@ -143,14 +143,17 @@ fn failing_command_is_named_with_its_status_and_without_its_output() {
         text.replace("client_secret_file = \"acme.secret\"", &line)
     };
     for (argv, cause) in [
-        ("[\"/nowhere/pass\"]", "put it there, or name another"),
+        (
+            "[\"/nowhere/pass\"]",
+            "create it, or change the path in the config",
+        ),
         (
             "[\"/bin/sh\", \"-c\", \"echo c4nary; echo c4nary-locked >&2; exit 3\"]",
-            "exit status: 3; to see its message run it by hand with its arguments: /bin/sh",
+            "exit status: 3; to see its message, run it by hand with its arguments: /bin/sh",
         ),
         (
             "[\"/bin/true\"]",
-            "exit status: 0, it printed nothing; to see its message run it by hand: /bin/true",
+            "exit status: 0, it printed nothing; to see its message, run it by hand: /bin/true",
         ),
         ("[\"/bin/cat\", \"/dev/zero\"]", "more than 4096 bytes"),
     ] {
@@ -275,7 +278,7 @@ fn missing_config_exits_78_with_how_to_create_one() {
     let missing = format!("config {}/", folder.path().display());
     assert!(stderr.contains(&missing), "{stderr}");
     assert!(
-        stderr.contains("run: domo-tokend init --config"),
+        stderr.contains("or create it: domo-tokend init --config"),
         "{stderr}"
     );
 }

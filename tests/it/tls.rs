@@ -38,7 +38,7 @@ fn assert_refused(daemon: &mut Daemon, words: &[&str]) {
 #[test]
 fn untrusted_server_receives_no_secret_and_no_second_attempt() {
     for (server, trusted, words) in [
-        (https().https(true), false, "ca_file must hold"),
+        (https().https(true), false, "ca_file must contain"),
         (https().https_expired(), true, "expired"),
         (
             https().https_for("elsewhere.example"),

@@ -241,7 +241,7 @@ for number in range(tries):
     s.settimeout(30)
     answer = s.recv(65536)
     seen["granted"] += b"eyJ" in answer
-    seen["refused"] += b"may not have" in answer or b"which process is calling" in answer
+    seen["refused"] += b"may not have" in answer or b"cannot yet identify the calling process" in answer
     s.close()
     os.write(order[1], b"k")
     os.read(ordered[0], 4)
@@ -255,7 +255,7 @@ if not os.fork():
         s.send(request)
         answer = s.recv(65536)
         s.close()
-        if b"which process is calling" not in answer:
+        if b"cannot yet identify the calling process" not in answer:
             os._exit(0 if b"eyJ" in answer else 1)
 os.close(order[1])
 seen["unit"] = os.wait()[1]

@@ -80,7 +80,7 @@ fn added_ca_is_trusted_and_removed_one_distrusted_at_the_next_attempt() {
     assert!(sandbox.connections() > connections);
     // Earlier tokens stay valid until they expire.
     until(|| match parts(&daemon.ask(&["--timeout", "1s", "data"])) {
-        (Some(75), _, stderr) if stderr.contains("can't be trusted") => Ok(()),
+        (Some(75), _, stderr) if stderr.contains("cannot verify") => Ok(()),
         other => Err(other),
     });
     assert_eq!(sandbox.requests().len(), after, "the secret was sent");

@@ -26,7 +26,7 @@ pub(super) fn hidden_paths(config: &Config) -> Vec<String> {
         warnings.extend(hidden("config", path, MOVE));
     }
     if let Some(path) = &config.audit.file {
-        let advice = "name a file in /var/log/domo-token";
+        let advice = "choose a file in /var/log/domo-token";
         warnings.extend(hidden("audit.file", path, advice));
     }
     for (name, client) in &config.clients {
@@ -143,7 +143,7 @@ pub(super) fn foreign_config(
     };
     let command = command(&format!("sudo -u {name}"), Some(config), depth);
     Some(format!(
-        "config {shown}: belongs to user {user}, whose broker it is for; check it as that user: {command}"
+        "config {shown}: belongs to the broker of user {user}; check it as that user: {command}"
     ))
 }
 

@@ -33,7 +33,7 @@ async fn ended(
 ) -> Result<Fetched, FetchError> {
     timeout(limit, request).await.unwrap_or_else(|_late| {
         let seconds = REQUEST_MAX.as_secs();
-        let message = format!("no answer within {seconds} s");
+        let message = format!("no response within {seconds} s");
         Err(FetchError::transient(Cause::Timeout, message))
     })
 }
@@ -77,7 +77,10 @@ pub(super) async fn request_tokens(checked: Vec<Checked<'_>>, report: &mut Repor
         for scope in &client.client.tokens {
             let set = format!("client \"{}\", scope set \"{scope}\"", client.name);
             if let Some(shut) = shut.iter().find(|shut| shut.is_on(way)) {
-                let line = format!("{set}: not requested, as before: {}", shut.message);
+                let line = format!(
+                    "{set}: not requested, because an earlier request failed: {}",
+                    shut.message
+                );
                 report.wrong.push(line);
                 report.denied |= shut.is_login;
                 continue;
@@ -85,7 +88,7 @@ pub(super) async fn request_tokens(checked: Vec<Checked<'_>>, report: &mut Repor
             match request(&*client.loaded.source, scope).await {
                 Ok(fetched) => {
                     let seconds = fetched.lifetime.as_secs();
-                    good.push(format!("{set}: a token that lives {seconds} s"));
+                    good.push(format!("{set}: token obtained, valid for {seconds} s"));
                 }
                 Err(error) => {
                     let error = with_advice(error, &client);
@@ -150,7 +153,7 @@ mod tests {
         let error = ended(Duration::ZERO, pending()).await.unwrap_err();
         assert!(
             matches!(&error, FetchError::Transient { cause: Cause::Timeout, message, .. }
-                if message == "no answer within 20 s"),
+                if message == "no response within 20 s"),
             "{error:?}"
         );
     }

@@ -97,11 +97,11 @@ fn absolute(file: &Path, option: &'static str) -> Result<String, InitError> {
     };
     let absolute = absolute.map_err(|error| wrong(option, &error.to_string()))?;
     let text = PathBuf::into_os_string(absolute).into_string();
-    text.map_err(|_| wrong(option, "the path is not UTF-8, which TOML is written in"))
+    text.map_err(|_| wrong(option, "the path is not UTF-8, which TOML requires"))
 }
 
 const LOGIN_ITSELF: &str = "there is no such file; must be the path of a file, not the login itself; \
-                            write the login to a file of mode 0600 and name the file";
+                            write the login to a file of mode 0600 and use its path";
 
 /// Whether the login itself may be given instead of its file, which no message must show then. It has a
 /// colon, and the user's name may have slashes.

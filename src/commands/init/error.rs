@@ -13,15 +13,17 @@ use crate::source::domo::SourceError;
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     #[error(
-        "no place for a config: neither an absolute $XDG_CONFIG_HOME nor $HOME is set; name one with --config"
+        "no directory for the config: neither an absolute $XDG_CONFIG_HOME nor $HOME is set; choose a \
+         file with --config FILE"
     )]
     NoConfigPath,
     #[error(
-        "{0} is there already, and nothing is overwritten; edit it, or name another with --config"
+        "{0} already exists and is not overwritten; edit it, or choose another file with --config FILE"
     )]
     ConfigExists(PathBuf),
     #[error(
-        "{0} is there already, and nothing is overwritten; remove it, or name the client differently with --name"
+        "{0} already exists and is not overwritten; remove it, or choose another client name with \
+         --name NAME"
     )]
     SecretExists(PathBuf),
     /// What was given can't be right.
@@ -44,8 +46,8 @@ pub enum InitError {
     Rejected(String),
     #[error(
         "nothing was written: the credentials work; Domo does not grant this client {0}; grant it at \
-         Domo (Admin > Authentication > API clients), or name other scopes (Domo has {scopes}) \
-         with --tokens",
+         Domo (Admin > Authentication > API clients), or request other scopes (Domo has {scopes}) with \
+         --tokens SCOPES",
         scopes = DOMO_SCOPE_NAMES.join(", ")
     )]
     Scopes(String),
@@ -59,12 +61,12 @@ pub enum InitError {
     Write { path: PathBuf, source: io::Error },
     #[error(
         "nothing was written: standard input ended before the {0}; pipe the client id and the secret, \
-         each as a line, or run this at a terminal (in a container: docker run -it)"
+         one per line, or run this at a terminal (in a container: docker run -it)"
     )]
     Ended(&'static str),
     #[error(
         "nothing was written: standard input is not UTF-8 ({0}); pipe the client id and the secret in \
-         UTF-8, each as a line"
+         UTF-8, one per line"
     )]
     NotUtf8(&'static str),
     #[error("nothing was written: standard input: {0}")]

@@ -3,7 +3,7 @@
 
 use secrecy::SecretString;
 
-use crate::config::{fault_of_id, is_valid_secret};
+use crate::config::{is_valid_secret, validate_id};
 use crate::credentials::{InvisibleChar, PasteMistake};
 
 /// What a terminal puts around pasted text, if a program has enabled that.
@@ -17,7 +17,7 @@ const BOM: char = '\u{feff}';
 pub(super) fn client_id(line: &str) -> Result<String, String> {
     let id =
         pasted(line).trim_matches(|c: char| c.is_whitespace() || InvisibleChar::of(c).is_some());
-    match fault_of_id(id) {
+    match validate_id(id) {
         Some(_) if id.is_empty() => Err("is empty".to_owned()),
         Some(fault) => Err(fault.to_owned()),
         None => Ok(id.to_owned()),
@@ -38,7 +38,7 @@ pub(super) fn client_secret(line: &str) -> Result<SecretString, String> {
         return Err(mistake.to_string());
     }
     if !is_valid_secret(secret) {
-        return Err("has a control character in it".to_owned());
+        return Err("contains a control character".to_owned());
     }
     Ok(secret.into())
 }

@@ -14,7 +14,7 @@ pub(super) fn client_id(options: &InitOptions) -> Result<String, InitError> {
     }
     let (sets, all) = (config::listed(&options.tokens), DOMO_SCOPE_NAMES.join(", "));
     terminal_input::show(&format!(
-        "Domo's scopes are {all}. A token is requested for {sets}; --tokens names others."
+        "Domo's scopes are {all}. A token is requested for {sets}; choose others with --tokens."
     ));
     terminal_input::until_usable(
         "client id",

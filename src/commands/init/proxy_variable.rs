@@ -21,7 +21,7 @@ pub(super) fn hint(url: &Url, env: Env) -> Option<String> {
         None => "--proxy http://HOST:PORT".to_owned(),
     };
     Some(format!(
-        "the variable {name} is not used; to go through a proxy add {typed}"
+        "the environment variable {name} is not used; to use a proxy, add {typed}"
     ))
 }
 
@@ -89,7 +89,7 @@ mod tests {
         ] {
             for name in PROXY_VARIABLES {
                 let hint = hint_of(&[(name, value)]).unwrap();
-                assert!(hint.starts_with(&format!("the variable {name} is not used")));
+                assert!(hint.starts_with(&format!("the environment variable {name} is not used")));
                 assert!(hint.ends_with(typed) && !hint.contains("c4nary"), "{hint}");
             }
         }

@@ -53,7 +53,7 @@ pub(super) fn until_usable<T>(
 pub(super) fn hidden(question: &str) -> Result<Option<Zeroizing<String>>, InitError> {
     if has_more() {
         // As it was shown, it is discarded with the next change of the terminal.
-        show("what came after the client id was shown and is discarded; enter the secret alone");
+        show("the input after the client id was visible and is discarded; enter only the secret");
     }
     let quiet = HiddenInput::begin();
     let read = line(question);
@@ -86,7 +86,7 @@ pub(super) fn line(question: &str) -> Result<Option<Zeroizing<String>>, InitErro
     let mut line = Zeroizing::new(Vec::with_capacity(capacity));
     stdin.lock().take(MAX_LINE).read_until(b'\n', &mut line)?;
     if line.len() >= capacity && !line.ends_with(b"\n") {
-        let error = io::Error::other(format!("a line of more than {MAX_LINE} bytes"));
+        let error = io::Error::other(format!("a line exceeds {MAX_LINE} bytes"));
         return Err(error.into());
     }
     let text = text(&line).map_err(InitError::NotUtf8)?;
@@ -99,7 +99,7 @@ fn text(line: &[u8]) -> Result<&str, &'static str> {
     if line.starts_with(b"\xff\xfe") || line.starts_with(b"\xfe\xff") || line.contains(&0) {
         return Err("it seems to be UTF-16");
     }
-    std::str::from_utf8(line).map_err(|_| "it has other bytes")
+    std::str::from_utf8(line).map_err(|_| "it contains invalid bytes")
 }
 
 /// Until this is dropped the console shows nothing of what is typed.
@@ -142,7 +142,7 @@ mod tests {
         for line in [utf16.as_slice(), &with_mark, b"\xfe\xff\0i"] {
             assert_eq!(text(line), Err("it seems to be UTF-16"));
         }
-        assert_eq!(text(b"caf\xe9\n"), Err("it has other bytes"));
+        assert_eq!(text(b"caf\xe9\n"), Err("it contains invalid bytes"));
         assert_eq!(text("caf\u{e9}\n".as_bytes()), Ok("caf\u{e9}\n"));
     }
 }

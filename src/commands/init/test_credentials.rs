@@ -50,7 +50,7 @@ pub(super) async fn run<S: TokenSource>(
             Ok(fetched) => {
                 let seconds = fetched.lifetime.as_secs();
                 lines.push(format!(
-                    "Domo gave a token for \"{set}\" that lives {seconds} s"
+                    "Domo issued a token for \"{set}\", valid for {seconds} s"
                 ));
             }
             Err(message) => denied.push((set, message)),
@@ -94,7 +94,7 @@ impl<S: TokenSource, P: AsyncFn(Duration)> CredentialTest<'_, S, P> {
             // With standard error closed nobody sees the wait.
             let _ = writeln!(
                 io::stderr(),
-                "Domo rejected the credentials; trying once more in {seconds} s"
+                "Domo rejected the credentials; trying again in {seconds} s"
             );
             (self.pause)(CONFIRM_AFTER).await;
             result = request(self.source, set).await;
@@ -250,8 +250,8 @@ mod tests {
     fn trial_of_good_credentials_requests_each_set_once() {
         let domo = domo(&["data", "user"], &[]);
         let (result, pauses, requests) = test(&domo, &["data", "data user"]);
-        let expected = "Domo gave a token for \"data\" that lives 3599 s\n\
-                        Domo gave a token for \"data user\" that lives 3599 s";
+        let expected = "Domo issued a token for \"data\", valid for 3599 s\n\
+                        Domo issued a token for \"data user\", valid for 3599 s";
         assert_eq!(result.unwrap(), expected);
         assert_eq!(pauses, [0; 0]);
         assert_eq!(requests, ["data", "data user"]);
@@ -309,7 +309,7 @@ mod tests {
     fn token_with_fewer_scopes_is_reported_once() {
         let granted_less = FetchError::Denied {
             scope_only: true,
-            message: "Domo granted a token without the scope \"user\": give it to the client"
+            message: "Domo granted a token without the scope \"user\"; grant the scope to the client at Domo"
                 .to_owned(),
         };
         let domo = domo(&["data"], &[granted_less]);

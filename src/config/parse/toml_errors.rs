@@ -21,23 +21,23 @@ pub(super) fn list_like(key: &str) -> &'static str {
 }
 
 /// The replacement of an unknown message.
-const WRONG_VALUE: &str = "wrong value";
+const WRONG_VALUE: &str = "invalid value";
 const UNKNOWN_KEY: &str = "unknown key";
-const NOT_TOML: &str = "not TOML";
+const NOT_TOML: &str = "invalid TOML";
 
 /// toml's messages, reworded where they assume that the reader knows its grammar.
 const REWORDED: [(&str, &str); 4] = [
     (
         "string values must be quoted",
-        "text must stand in straight quotes, like \"data\"",
+        "text must be in straight quotes, like \"data\"",
     ),
     (
         "invalid float",
-        "no number; text must stand in quotes, like \"data\"",
+        "not a number; text must be in quotes, like \"data\"",
     ),
     (
         "unexpected leading zero",
-        "a number can't begin with 0; a mode is text, like \"0660\"",
+        "a number cannot begin with 0; write a mode as text, like \"0660\"",
     ),
     (
         "missing escaped value",
@@ -208,7 +208,7 @@ fn unknown_key(rest: &str) -> String {
         Some(other) if is_near(other) => {
             format!("unknown key \"{shown}\"; did you mean \"{other}\"?")
         }
-        Some(_) | None => format!("unknown key \"{shown}\"; there is {}", known.join(", ")),
+        Some(_) | None => format!("unknown key \"{shown}\"; valid keys: {}", known.join(", ")),
     }
 }
 
@@ -275,11 +275,15 @@ mod tests {
             "unclosed table, expected `]`, c4nary",
             "unclosed table, expected ``",
         ] {
-            assert_eq!(of_toml(message), "not TOML: unclosed table", "{message}");
+            assert_eq!(
+                of_toml(message),
+                "invalid TOML: unclosed table",
+                "{message}"
+            );
         }
         assert_eq!(
             of_toml("invalid basic string, expected `\"`"),
-            "not TOML: invalid basic string, expected `\"`"
+            "invalid TOML: invalid basic string, expected `\"`"
         );
     }
 

@@ -115,16 +115,16 @@ fn rule_requires_valid_users_groups_or_units() {
     }
     for (wrong, message) in [
         ("", "grants it to nobody"),
-        ("users = [\"\"]", "users and groups have a name"),
-        ("groups = [4294967295]", "users and groups have a name"),
+        ("users = [\"\"]", "a user or group must be a name"),
+        ("groups = [4294967295]", "a user or group must be a name"),
         (
             "users = [1], groups = [\"\"]",
-            "users and groups have a name",
+            "a user or group must be a name",
         ),
-        ("units = [\"a.slice\"]", "a slice is no unit"),
+        ("units = [\"a.slice\"]", "processes do not run in a slice"),
         (
             "users = [1], units = [\"a.timer\"]",
-            "a unit is a service or a scope",
+            "must be the full name of a service",
         ),
     ] {
         let error = rule(wrong).unwrap_err();
@@ -165,7 +165,7 @@ fn access_entry_is_for_a_listed_scope_set_and_unique() {
     };
     let error = with("\"user\"").unwrap_err();
     assert!(
-        error.contains("no such scope set in tokens; there is \"data\""),
+        error.contains("no such scope set in tokens; configured scope sets: \"data\""),
         "{error}"
     );
     let error = with("\"data data\"").unwrap_err();

@@ -183,7 +183,7 @@ fn environment_secret_is_in_exactly_one_of_variable_and_file() {
     let tilde = of(&[id, ("DOMO_CLIENT_SECRET_FILE", "~/s")]).unwrap_err();
     let tilde = tilde.to_string();
     assert!(
-        tilde.contains("DOMO_CLIENT_SECRET_FILE: no shell expands"),
+        tilde.contains("DOMO_CLIENT_SECRET_FILE: the tilde is not expanded"),
         "{tilde}"
     );
     let none = of(&[id]).unwrap_err().to_string();

@@ -27,7 +27,9 @@ impl Validator<'_> {
             if !tokens.contains(&scope) {
                 let known: Vec<&str> = tokens.iter().map(ScopeSet::as_str).collect();
                 let known = listed(&known);
-                return fail(&format!("no such scope set in tokens; there is {known}"));
+                return fail(&format!(
+                    "no such scope set in tokens; configured scope sets: {known}"
+                ));
             }
             let rule = self.rule(rule, key)?;
             if access.0.insert(scope, rule).is_some() {
@@ -52,11 +54,11 @@ impl Validator<'_> {
             units,
         };
         if rule.users.is_empty() && rule.groups.is_empty() && rule.units.is_empty() {
-            return fail("grants it to nobody: name users, groups or units");
+            return fail("grants it to nobody: list users, groups or units");
         }
         if !rule.users.iter().chain(&rule.groups).all(can_be) {
             return fail(
-                "users and groups have a name that isn't empty, or a number below 4294967295",
+                "a user or group must be a name that is not empty, or a number below 4294967295",
             );
         }
         if rule
@@ -64,10 +66,10 @@ impl Validator<'_> {
             .iter()
             .any(|unit| unit.strip_suffix(".slice").is_some())
         {
-            return fail("a slice is no unit that a process runs in: name services or scopes");
+            return fail("processes do not run in a slice directly: list services or scopes");
         }
         if !rule.units.iter().all(|unit| runs_processes(unit)) {
-            return fail("a unit is a service or a scope by its whole name, like report.service");
+            return fail("must be the full name of a service or a scope, like report.service");
         }
         Ok(rule)
     }

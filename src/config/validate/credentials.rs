@@ -6,11 +6,11 @@ use std::ops::Range;
 use secrecy::ExposeSecret;
 use toml::Spanned;
 
-use super::{Validator, fault_of_path};
+use super::{Validator, validate_path};
 use crate::config::client::RawClient;
 use crate::config::{
     ClientConfig, ConfigError, CredentialsSource, ENV_SECRET, IdSource, SecretCommand,
-    SecretSource, Setting, fault_of_id, is_valid_secret, without_mark,
+    SecretSource, Setting, is_valid_secret, validate_id, without_mark,
 };
 
 /// The keys of which a client has one.
@@ -39,7 +39,8 @@ impl Validator<'_> {
             (Some(id), Some(secret), None) => Ok(CredentialsSource::Pair { id, secret }),
             (None, None, Some(file)) => Ok(CredentialsSource::ConnectionFile(file)),
             (_, _, Some(_)) => {
-                let problem = "has the id and the secret: set neither besides it".to_owned();
+                let problem =
+                    "contains the id and the secret: remove the other keys for them".to_owned();
                 Err(self.error(span, &key("client_file"), problem))
             }
             (None, _, None) => {
@@ -60,7 +61,7 @@ impl Validator<'_> {
         key: &dyn Fn(&str) -> String,
     ) -> Result<Option<IdSource>, ConfigError> {
         match (raw.client_id.take(), raw.client_id_file.take()) {
-            (Some(id), None) => match fault_of_id(without_mark(id.get_ref())) {
+            (Some(id), None) => match validate_id(without_mark(id.get_ref())) {
                 None => Ok(Some(IdSource::Inline(
                     without_mark(id.get_ref()).to_owned(),
                 ))),
@@ -117,7 +118,7 @@ impl Validator<'_> {
             let problem = format!("more than one source: keep one of {SECRET_KEYS}");
             return Err(self.error(Some(other.span), &key(other.key), problem));
         }
-        if let Some(fault) = fault_of(&source) {
+        if let Some(fault) = validate_source(&source) {
             return Err(self.error(Some(span), &key(name), fault.to_owned()));
         }
         Ok(Some(match source {
@@ -172,13 +173,13 @@ fn written<T>(
     })
 }
 
-fn fault_of(source: &SecretSource) -> Option<&'static str> {
+fn validate_source(source: &SecretSource) -> Option<&'static str> {
     let (is_right, fault) = match source {
         SecretSource::Inline(secret) => (
             is_valid_secret(without_mark(secret.expose_secret())),
-            "must not be empty, nor have a line break or control character in it",
+            "must not be empty, nor contain a line break or control character",
         ),
-        SecretSource::File(path) => return fault_of_path(path.path()),
+        SecretSource::File(path) => return validate_path(path.path()),
         SecretSource::Env(name) => (
             !name.is_empty() && !name.contains(['=', '\0']),
             "must be the name of an environment variable",

@@ -8,7 +8,7 @@ use crate::config::{IN_QUOTES, is_quoted};
 
 /// Returns what is wrong with the path of a file.
 #[must_use]
-pub fn fault_of_path(path: &Path) -> Option<&'static str> {
+pub fn validate_path(path: &Path) -> Option<&'static str> {
     if path.as_os_str().is_empty() {
         return Some("empty: must be the path of a file");
     }
@@ -16,15 +16,15 @@ pub fn fault_of_path(path: &Path) -> Option<&'static str> {
     if is_quoted(&text) {
         return Some(IN_QUOTES);
     }
-    is_tilde(&text).then_some("no shell expands the tilde; write the whole path")
+    is_tilde(&text).then_some("the tilde is not expanded; write the full path")
 }
 
 /// What to do about a login in the place of the path of its file.
-pub const NOT_THE_LOGIN: &str = "must be the path of a file, not the login itself; write the login to a file of \
-                                 mode 0600 and name the file";
+pub const NOT_THE_LOGIN: &str = "must be the path of a file, not the login itself; write the login to \
+                                 a file of mode 0600 and use its path";
 
 /// Returns what is wrong with the path of a login file: it is the login itself, which messages would show.
-pub(in crate::config) fn fault_of_login_file(path: &Path) -> Option<&'static str> {
+pub(in crate::config) fn validate_login_file(path: &Path) -> Option<&'static str> {
     let text = path.to_string_lossy();
     let (before, after) = text.split_once(':')?;
     let is_drive = before.len() == 1 && after.starts_with(['/', '\\']);
@@ -33,8 +33,8 @@ pub(in crate::config) fn fault_of_login_file(path: &Path) -> Option<&'static str
 }
 
 /// Returns what else is wrong with the path of a socket: it is written as a URL.
-pub(in crate::config) fn fault_of_socket(path: &Path) -> Option<String> {
-    if fault_of_path(path).is_some() {
+pub(in crate::config) fn validate_socket(path: &Path) -> Option<String> {
+    if validate_path(path).is_some() {
         return None;
     }
     match SocketPath::read(path.as_os_str(), None) {

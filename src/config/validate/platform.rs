@@ -16,13 +16,13 @@ impl Validator<'_> {
         if !windows {
             return match pipe_group {
                 Some(group) => {
-                    let problem = "there are no pipes here; use socket_group".to_owned();
+                    let problem = "named pipes exist only on Windows; use socket_group".to_owned();
                     Err(self.error(Some(group.span()), "broker.pipe_group", problem))
                 }
                 None => Ok(None),
             };
         }
-        let instead = "there is no mode of a pipe; use pipe_group for callers of other users";
+        let instead = "a pipe has no mode; use pipe_group to admit callers of other users";
         let mode = broker.socket_mode.as_ref().map(toml::Spanned::span);
         let group = broker.socket_group.as_ref().map(toml::Spanned::span);
         let shared = broker.shared_directory.then_some(None);
@@ -30,33 +30,30 @@ impl Validator<'_> {
         let foreign = [
             (mode.map(Some), "broker.socket_mode", instead),
             (group.map(Some), "broker.socket_group", "use pipe_group"),
-            (
-                shared,
-                "broker.shared_directory",
-                "a pipe is in no directory",
-            ),
+            (shared, "broker.shared_directory", "a pipe has no directory"),
             (
                 kept,
                 "broker.keep_over_restart",
-                "there is no systemd to keep tokens",
+                "there is no systemd to store tokens",
             ),
         ];
         for (span, key, problem) in foreign {
             if let Some(span) = span {
-                let problem = format!("not on Windows: {problem}");
+                let problem = format!("not supported on Windows: {problem}");
                 return Err(self.error(span, key, problem));
             }
         }
         for (name, client) in &raw.clients {
             if client.get_ref().0.access.is_some() {
-                let problem = "not on Windows: no caller's user is known there; whoever may open the pipe may have all";
+                let problem = "not supported on Windows: callers cannot be identified there; every \
+                               caller that can open the pipe may have every token";
                 let key = format!("clients.{name}.access");
                 return Err(self.error(Some(client.span()), &key, problem.to_owned()));
             }
         }
         match pipe_group {
             Some(group) if group.get_ref().is_empty() => {
-                let problem = "a group's name, or its security identifier".to_owned();
+                let problem = "must be a group's name or its security identifier".to_owned();
                 Err(self.error(Some(group.span()), "broker.pipe_group", problem))
             }
             group => Ok(group.map(|group| group.get_ref().clone())),
@@ -90,23 +87,23 @@ mod tests {
             (
                 "pipe_group = \"Users\"",
                 false,
-                "broker.pipe_group: there are no pipes here; use socket_group",
+                "broker.pipe_group: named pipes exist only on Windows; use socket_group",
             ),
             ("socket_mode = \"0660\"", true, "use pipe_group"),
             (
                 "socket_group = 7",
                 true,
-                "broker.socket_group: not on Windows: use pipe_group",
+                "broker.socket_group: not supported on Windows: use pipe_group",
             ),
             (
                 "shared_directory = true",
                 true,
-                "broker.shared_directory: not on Windows",
+                "broker.shared_directory: not supported on Windows",
             ),
             (
                 "keep_over_restart = true",
                 true,
-                "broker.keep_over_restart: not on Windows",
+                "broker.keep_over_restart: not supported on Windows",
             ),
             ("pipe_group = \"\"", true, "security identifier"),
         ] {

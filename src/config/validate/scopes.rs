@@ -18,7 +18,7 @@ pub(in crate::config) fn scope_set(text: &str, naming: Naming) -> Result<ScopeSe
     let set = ScopeSet::parse(text).map_err(|error| error.to_string())?;
     if set.iter().any(looks_like_secret) {
         let hint = naming.secret_hint();
-        return Err(format!("no scope looks like this; {hint}"));
+        return Err(format!("not a scope; {hint}"));
     }
     if text.contains(FOREIGN) {
         return Err(as_written_elsewhere(text));
@@ -45,7 +45,8 @@ fn as_written_elsewhere(text: &str) -> String {
     let right = scope_set_of_known(&plain);
     let right = right.map_or("like \"data user\"".to_owned(), |set| format!("\"{set}\""));
     format!(
-        "characters such as + and % are not valid in a scope; separate scopes with blanks: write {right}"
+        "characters such as + and % are not valid in a scope; separate scopes with spaces: write \
+         {right}"
     )
 }
 

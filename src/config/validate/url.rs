@@ -20,10 +20,10 @@ fn parse(text: &str, login: &str, like: &str) -> Result<Url, String> {
         .strip_prefix('<')
         .and_then(|text| text.strip_suffix('>'));
     if in_brackets.is_some_and(|text| text.contains("://")) {
-        return Err("stands in < and >; write it without them".to_owned());
+        return Err("is enclosed in < and >; remove them".to_owned());
     }
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err("contains a blank or a control character; remove it".to_owned());
+        return Err("contains a space or a control character; remove it".to_owned());
     }
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(format!("not a URL: write it {like}"));
@@ -39,7 +39,9 @@ fn parse(text: &str, login: &str, like: &str) -> Result<Url, String> {
     }
     let url = Url::parse(text).map_err(|error| format!("not a URL: {error}; write it {like}"))?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(format!("no user or password belongs in this URL{login}"));
+        return Err(format!(
+            "this URL must not contain a user or password{login}"
+        ));
     }
     if !url.host().is_some_and(|host| is_valid(&host)) || host.contains('%') {
         return Err(format!("the host is not a valid name; write it {like}"));
@@ -65,20 +67,20 @@ fn is_valid(host: &Host<&str>) -> bool {
 pub(in crate::config) fn token_url(text: &str, allow_http_loopback: bool) -> Result<Url, String> {
     let url = parse(text, "; remove them", &format!("like {TOKEN_URL}"))?;
     if url.query().is_some() || url.fragment().is_some() {
-        return Err("no query or fragment belongs in this URL".to_owned());
+        return Err("this URL must not contain a query or fragment".to_owned());
     }
     match url.scheme() {
-        "http" if !is_loopback(&url) => {
-            Err("https only: over http everyone on the way could read the secret".to_owned())
-        }
-        "http" if !allow_http_loopback => {
-            Err("https only; http to this machine needs allow_http_loopback = true".to_owned())
-        }
-        "http" | "https" if url.path() == "/" => {
-            Err(format!("no path: must be the whole URL, like {TOKEN_URL}"))
-        }
+        "http" if !is_loopback(&url) => Err(
+            "must be https: over http anyone on the network path could read the secret".to_owned(),
+        ),
+        "http" if !allow_http_loopback => Err(
+            "must be https; for http to this machine, set allow_http_loopback = true".to_owned(),
+        ),
+        "http" | "https" if url.path() == "/" => Err(format!(
+            "the path is missing; write the full URL, like {TOKEN_URL}"
+        )),
         "http" | "https" => Ok(url),
-        _ => Err("https only".to_owned()),
+        _ => Err("must be https".to_owned()),
     }
 }
 
@@ -88,12 +90,12 @@ pub(in crate::config) fn proxy_url(text: &str, naming: Naming) -> Result<Url, St
     if NO_PROXY.contains(&&*lower) {
         let remove = naming.choose("remove the key", "unset DOMO_PROXY", "remove the option");
         return Err(format!(
-            "not a URL; for no proxy {remove}, else write it {PROXY_LIKE}"
+            "not a URL; to use no proxy, {remove}, else write it {PROXY_LIKE}"
         ));
     }
     if lower.starts_with("socks") && lower.contains(':') {
         return Err(format!(
-            "SOCKS is not supported; name an HTTP proxy, {PROXY_LIKE}"
+            "SOCKS is not supported; use an HTTP proxy, {PROXY_LIKE}"
         ));
     }
     if !text.contains("://") {
@@ -115,9 +117,9 @@ pub(in crate::config) fn proxy_url(text: &str, naming: Naming) -> Result<Url, St
 /// What is wrong with a login for no proxy.
 pub(in crate::config) fn login_without_proxy(naming: Naming) -> &'static str {
     naming.choose(
-        "a login for no proxy: set proxy, or remove this",
-        "a login for no proxy: set DOMO_PROXY, or unset this",
-        "a login for no proxy: add --proxy URL, or remove it",
+        "there is no proxy for this login; set proxy, or remove the login",
+        "there is no proxy for this login; set DOMO_PROXY, or unset this variable",
+        "there is no proxy for this login; add --proxy URL, or remove the option",
     )
 }
 
@@ -132,8 +134,8 @@ pub(in crate::config) fn refuse_proxy_over_http(
     }
     let key = naming.name(Setting::TOKEN_URL);
     Err(format!(
-        "cannot be combined with a {key} over http, because the proxy would receive the secret in clear; \
-         remove one of the two"
+        "cannot be combined with a {key} over http, because the proxy would receive the secret \
+         unencrypted; remove one of the two"
     ))
 }
 
@@ -167,8 +169,14 @@ mod tests {
             ("https://a%2edomo.com/oauth/token", "not a valid name"),
             ("https://a..domo.com/oauth/token", "not a valid name"),
             ("https://a!domo.com/oauth/token", "not a valid name"),
-            ("\"https://api.domo.com/oauth/token\"", "stands in quotes"),
-            ("<https://api.domo.com/oauth/token>", "stands in < and >"),
+            (
+                "\"https://api.domo.com/oauth/token\"",
+                "is enclosed in quotes",
+            ),
+            (
+                "<https://api.domo.com/oauth/token>",
+                "is enclosed in < and >",
+            ),
             ("https:///oauth/token", "the host is missing"),
             ("https://\\oauth/token", "the host is missing"),
             ("HTTPS:///oauth/token", "the host is missing"),
@@ -176,12 +184,12 @@ mod tests {
             ("https:oauth/token", "not a URL"),
             ("https://api.domo.com:0/oauth/token", "port 0 is not valid"),
             ("https://api.domo.com:65536/oauth/token", "not a URL"),
-            ("https://api.domo.com/oauth/tok en", "a blank"),
-            (" https://api.domo.com/oauth/token", "a blank"),
+            ("https://api.domo.com/oauth/tok en", "a space"),
+            (" https://api.domo.com/oauth/token", "a space"),
             ("https://api.do\nmo.com/oauth/token", "a control character"),
             (
                 "https://a:c4nary@api.domo.com/oauth/token",
-                "no user or password",
+                "must not contain a user or password",
             ),
             ("api.domo.com", "like https://api.domo.com/oauth/token"),
             ("", "not a URL"),
@@ -228,7 +236,7 @@ mod tests {
         ] {
             refused(
                 token_url(&format!("http://{wrong}:1/token"), true),
-                "https only",
+                "must be https",
             );
         }
     }

@@ -58,7 +58,7 @@ fn answer_without_a_tunnel_is_named_with_its_status_and_headers() {
     let error = failure_by(b"HTTP/1.1 429 Too Many\r\nRetry-After: 600\r\n\r\n", None);
     assert_eq!(
         error.message,
-        "the proxy ADDRESS answered 429 Too Many to CONNECT"
+        "the proxy ADDRESS returned 429 Too Many to CONNECT"
     );
     let ConnectFailure::Proxy(headers) = error.failure else {
         panic!("{error:?}")
@@ -67,13 +67,13 @@ fn answer_without_a_tunnel_is_named_with_its_status_and_headers() {
     for (answer, message) in [
         (
             "HTTP/1.1 403 Forbidden\r\n\r\nno",
-            "answered 403 Forbidden to CONNECT; ask its operator to allow domo.example",
+            "returned 403 Forbidden to CONNECT; ask its operator to allow domo.example",
         ),
         (
             "HTTP/1.1 302 Found\r\nLocation: x\r\n\r\n",
-            "answered 302 Found to CONNECT; it may require a login on a page, which is not supported",
+            "returned 302 Found to CONNECT; it may require a login on a page, which is not supported",
         ),
-        ("HTTP/1.1 504\r\n\r\n", "answered 504 to CONNECT"),
+        ("HTTP/1.1 504\r\n\r\n", "returned 504 to CONNECT"),
         (
             "\x05\u{7f}",
             "does not speak HTTP; it may be a SOCKS proxy, which is not supported; set proxy to an HTTP proxy",
@@ -88,11 +88,11 @@ fn answer_without_a_tunnel_is_named_with_its_status_and_headers() {
         ),
         (
             "",
-            "closed the connection before it answered CONNECT; check proxy",
+            "closed the connection before it responded to CONNECT; check proxy",
         ),
         (
             "HTTP/1.1 200 OK\r\nX: ",
-            "closed the connection before it answered CONNECT; check proxy",
+            "closed the connection before it responded to CONNECT; check proxy",
         ),
     ] {
         let error = failure_by(answer.as_bytes(), None);
@@ -108,7 +108,7 @@ fn answer_without_a_tunnel_is_named_with_its_status_and_headers() {
 fn page_instead_of_tls_is_attributed_to_the_proxy() {
     let page = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>";
     let error = failure_by(page.as_bytes(), None);
-    let message = "answered 200 to CONNECT and then sent a page, not TLS";
+    let message = "returned 200 to CONNECT and then sent a page, not TLS";
     assert!(error.message.contains(message), "{error}");
     // It comes after the first bytes of TLS.
     let behind = server(|mut stream| {
@@ -140,17 +140,17 @@ fn rejected_login_names_the_key_and_what_the_proxy_takes() {
         (
             ntlm,
             login(),
-            "it takes a login by NTLM, Negotiate only, and only Basic is supported",
+            "it accepts only NTLM, Negotiate authentication, and only Basic is supported",
         ),
         (
             basic,
             login(),
-            "it rejects the login; correct the file of proxy_auth_file",
+            "it rejected the login; correct the file of proxy_auth_file",
         ),
         (
             basic,
             None,
-            "it requires a login; write user:password to a file and name it with proxy_auth_file",
+            "it requires a login; write user:password to a file and set proxy_auth_file",
         ),
     ] {
         let error = failure_by(answer.as_bytes(), login);
@@ -180,7 +180,7 @@ fn login_that_a_proxy_sends_back_is_redacted() {
         ),
         (
             "407 x\r\nProxy-Authenticate: pwCANARY99x",
-            "by [redacted] only",
+            "only [redacted] authentication",
         ),
     ] {
         let login = ProxyLogin {
@@ -204,8 +204,13 @@ fn https_proxy_is_trusted_by_the_same_certificates() {
     assert!(error.message.contains(" to CONNECT"), "{error}");
     let proxy = through(url.strip_suffix("/oauth/token").unwrap());
     let error = failure(&connector(None, proxy), "https://domo.example/");
-    assert!(error.message.starts_with("the proxy 127.0.0.1:"), "{error}");
-    assert!(error.message.contains("ca_file must hold"), "{error}");
+    assert!(
+        error
+            .message
+            .starts_with("cannot verify the proxy 127.0.0.1:"),
+        "{error}"
+    );
+    assert!(error.message.contains("ca_file must contain"), "{error}");
 }
 
 #[test]

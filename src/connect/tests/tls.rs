@@ -145,7 +145,7 @@ fn certificate_that_is_not_accepted_is_named_with_what_helps() {
         ),
     ] {
         let message = refusal(identity.config, &identity.ca);
-        let start = format!("ADDRESS can't be trusted: {expected}");
+        let start = format!("cannot verify ADDRESS: {expected}");
         assert!(message.starts_with(&start), "{message}");
     }
 }
@@ -157,11 +157,11 @@ fn unknown_issuer_and_the_servers_own_certificate_in_ca_file_differ() {
     let message = refusal(config.clone(), &other);
     assert!(
         message.contains("issued by a CA that is not trusted here")
-            && message.contains("; ca_file must hold"),
+            && message.contains("; ca_file must contain"),
         "{message}"
     );
     let message = refusal(config, &own);
-    let expected = "ADDRESS can't be trusted: ca_file must hold the issuer's certificate, not the server's own";
+    let expected = "cannot verify ADDRESS: ca_file must contain the issuer's certificate, not the server's own";
     assert_eq!(message, expected);
 }
 
@@ -192,9 +192,9 @@ fn non_tls_and_old_tls_are_distinguished() {
     for (answer, expected) in [
         (
             &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
-            "it answers in plain text, as a port that speaks http does",
+            "it responds in plain text, as an http port does",
         ),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "it answers in plain text"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "it responds in plain text"),
         (
             b"\x15\x03\x03\0\x02\x02\x28",
             "no TLS version, cipher suite, group or key type in common; older TLS is not supported",
@@ -205,7 +205,7 @@ fn non_tls_and_old_tls_are_distinguished() {
         ),
         (
             b"\x15\x03\x03\0\x02\x02\x70",
-            "the server does not know this host name",
+            "the server does not recognize this host name",
         ),
     ] {
         let address = server(move |mut stream| {
@@ -225,9 +225,8 @@ fn connection_closed_during_the_handshake_is_not_a_trust_error() {
         let _ = stream.read(&mut [0; 4096]);
     });
     let error = failure(&connector(None, None), &format!("https://{address}/"));
-    let expected = format!(
-        "the connection to {address} ended during the TLS handshake: closed by the other side"
-    );
+    let expected =
+        format!("the connection to {address} ended during the TLS handshake: closed by the peer");
     assert_eq!(error.message, expected);
     assert!(matches!(error.failure, ConnectFailure::Unreachable));
 }

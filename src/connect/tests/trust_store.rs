@@ -27,7 +27,7 @@ fn change_of_the_system_store_applies_to_the_next_attempt() {
     let [own, others] = [&sandbox, &other].map(|sandbox| sandbox.ca_pem().unwrap());
     fails_with("install ca-certificates");
     fs::write(&store, &others).unwrap();
-    fails_with("ca_file must hold");
+    fails_with("ca_file must contain");
     fs::write(&store, format!("{others}{own}")).unwrap();
     assert_eq!(first_line(&connector, &url), NOT_FOUND);
     assert_eq!(first_line(&connector, &url), NOT_FOUND);
@@ -35,7 +35,7 @@ fn change_of_the_system_store_applies_to_the_next_attempt() {
     let new = folder.path().join("new.pem");
     fs::write(&new, &others).unwrap();
     fs::rename(&new, &store).unwrap();
-    fails_with("ca_file must hold");
+    fails_with("ca_file must contain");
     fs::remove_file(&store).unwrap();
     fails_with("install ca-certificates");
 }
@@ -103,7 +103,7 @@ fn unknown_issuer_names_a_store_that_cannot_be_used() {
         Connector::new(&shared, Some((ca.as_bytes(), "ca.pem")), None, Naming::Keys).unwrap();
     let error = failure(&connector, &sandbox.token_url());
     let message =
-        "that is not trusted here (the system's trust store can't be used: it has no certificate";
+        "that is not trusted here (cannot use the system's trust store: it has no certificate";
     assert!(error.message.contains(message), "{error}");
 }
 

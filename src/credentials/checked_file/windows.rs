@@ -19,8 +19,8 @@ pub(in crate::credentials) fn check_access(
         Readers::Owner => (
             Closed::ToReaders,
             subject.naming.choose(
-                ", or set allow_world_readable_secret = true where the access list can't be changed",
-                ", or set DOMO_ALLOW_WORLD_READABLE_SECRET=1 where the access list can't be changed",
+                ", or set allow_world_readable_secret = true where the access list cannot be changed",
+                ", or set DOMO_ALLOW_WORLD_READABLE_SECRET=1 where the access list cannot be changed",
                 "",
             ),
         ),
@@ -51,7 +51,7 @@ fn check_directories(subject: &Subject) -> Result<(), CredentialsError> {
         let Some(directory) = name.parent() else {
             continue;
         };
-        let fault = acl::fault_of_directory(directory);
+        let fault = acl::validate_directory(directory);
         let unreadable = |source| Subject::new(subject.what, directory).unreadable(source);
         if let Some(problem) = fault.map_err(unreadable)? {
             return Err(Subject::new("the directory", directory).unsafe_for(problem));

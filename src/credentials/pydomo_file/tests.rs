@@ -56,7 +56,7 @@ fn file_that_pydomo_rejects_is_an_error_with_what_to_write() {
         ),
         (
             "[client_auth]\nclient = a\n\tsecret = c4nary\n".to_owned(),
-            "do not indent secret",
+            "remove the indentation of secret",
         ),
         (
             format!("[client_auth]\n{pair}use_https = 5%\n"),
@@ -78,7 +78,7 @@ fn invalid_id_is_an_error_with_its_line() {
     let of = |id: &str| found(&format!("[client_auth]\nsecret = c4nary\nclient = {id}\n"));
     assert_eq!(
         of("\"441e307a\"").unwrap_err(),
-        "3: its client stands in quotes; write it without them"
+        "3: its client is enclosed in quotes; remove them"
     );
     assert!(
         of("441e307a # prod")
@@ -98,7 +98,7 @@ fn host_that_is_not_token_urls_is_an_error_that_names_the_mistake() {
         assert!(of(right).is_ok(), "{right}");
     }
     for (host, message) in [
-        ("\"api.domo.com\"", "4: its api_host stands in quotes"),
+        ("\"api.domo.com\"", "4: its api_host is enclosed in quotes"),
         (
             "api.domo.com  # prod",
             "4: its api_host has a comment after it",

@@ -61,8 +61,8 @@ impl Journal {
         }
         let priority = priority(Level::WARN);
         let report = format!(
-            "PRIORITY={priority}\nSYSLOG_IDENTIFIER=domo-tokend\n\
-             MESSAGE=log lines dropped: the journal did not take them lines={lines}\nLINES={lines}\n"
+            "PRIORITY={priority}\nSYSLOG_IDENTIFIER=domo-tokend\nMESSAGE=log lines dropped: the \
+             journal did not accept them lines={lines}\nLINES={lines}\n"
         );
         if self.0.socket.send(report.as_bytes()).is_err() {
             self.0.unreported.fetch_add(lines, Ordering::Relaxed);

@@ -35,11 +35,12 @@ pub(super) fn check_kind(path: &Path) -> Result<(), BindError> {
     if path.is_dir() && !is_named_so {
         let inside = path.join(SOCKET_NAME);
         let inside = inside.display();
-        let problem = format!("is a directory and no socket; name a file in it, such as {inside}");
+        let problem =
+            format!("is a directory and not a socket; use a path in it, such as {inside}");
         return Err(path_error(path, &problem));
     }
     if !stat.file_type().is_socket() {
-        let problem = "there is something that is no socket; move it away or choose another path";
+        let problem = "the file there is not a socket; move it away or choose another path";
         return Err(path_error(path, problem));
     }
     Ok(())
@@ -50,13 +51,13 @@ pub(super) fn check_lock(path: &Path, stat: &fs::Metadata) -> Result<(), BindErr
     if !stat.is_file() {
         return Err(path_error(
             path,
-            "the lock must be a plain file; remove this",
+            "the lock must be a regular file; remove it",
         ));
     }
     let (owner, us) = (stat.uid(), rustix::process::geteuid().as_raw());
     if owner != us {
         let problem =
-            format!("the lock file belongs to user {owner}, who could keep us out; remove it");
+            format!("the lock file belongs to user {owner}, who could block the daemon; remove it");
         return Err(path_error(path, &problem));
     }
     Ok(())
@@ -102,9 +103,9 @@ pub(super) fn system_error(path: &Path, error: &io::Error) -> BindError {
     }
     let kind = error.kind();
     let to_do = if kind == NotFound {
-        "; make the directory that it is to be in"
+        "; create its directory"
     } else if matches!(kind, PermissionDenied | ReadOnlyFilesystem) {
-        "; choose a place where the daemon's user may write, see socket in the config"
+        "; choose a directory in which the daemon's user can write, with broker.socket in the config"
     } else {
         ""
     };
@@ -130,7 +131,7 @@ fn check_directory(directory: &Path) -> Result<(), BindError> {
     if link.is_symlink() && link.uid() != 0 {
         let target = fs::canonicalize(directory).map_err(failed)?;
         let problem = format!(
-            "the socket's directory is a symlink, which can be turned elsewhere; name what it leads to: {}",
+            "the socket's directory is a symlink, which can be redirected; use its target: {}",
             target.display()
         );
         return Err(path_error(directory, &problem));
@@ -140,7 +141,8 @@ fn check_directory(directory: &Path) -> Result<(), BindError> {
     let shown = directory.display();
     if stat.uid() != us && stat.uid() != 0 {
         let problem = format!(
-            "the socket's directory belongs to user {}, who could replace the socket; choose another path",
+            "the socket's directory belongs to user {}, who could replace the socket; choose another \
+             path",
             stat.uid()
         );
         return Err(path_error(directory, &problem));
@@ -148,7 +150,8 @@ fn check_directory(directory: &Path) -> Result<(), BindError> {
     let (open, sticky) = (stat.mode() & 0o022 != 0, stat.mode() & 0o1000 != 0);
     if open && !sticky {
         let problem = format!(
-            "others can write to the socket's directory; run: chmod go-w {shown}, or set shared_directory = true where that can't be"
+            "others can write to the socket's directory; set shared_directory = true if that is \
+             intended, or run: chmod go-w {shown}"
         );
         return Err(path_error(directory, &problem));
     }

@@ -50,7 +50,7 @@ pub(super) async fn send(
     let (mut sender, connection) = started.map_err(|error| context.without_answer(&error))?;
     let work = async {
         let sent = timeout_at(deadline, sender.send_request(request)).await;
-        let response = sent.map_err(|_| context.late("no answer from", "in time"))?;
+        let response = sent.map_err(|_| context.late("no response from", "in time"))?;
         let response = response.map_err(|error| context.without_answer(&error))?;
         Ok(context.receive(response).await)
     };
@@ -92,7 +92,7 @@ impl Context<'_> {
         let result = timeout_at(limit, self.read(body, until_close, &mut read)).await;
         let cut = match result {
             Ok(result) => result.err(),
-            Err(_) => Some(self.late("the answer of", "was not complete in time")),
+            Err(_) => Some(self.late("the response of", "was not complete in time")),
         };
         Answer {
             status,
@@ -124,7 +124,7 @@ impl Context<'_> {
             let room = MAX_BODY - read.len();
             read.extend_from_slice(data.get(..room).unwrap_or(&data));
             if data.len() > room {
-                let message = format!("the answer is longer than {MAX_BODY} bytes");
+                let message = format!("the response exceeds {MAX_BODY} bytes");
                 return Err(FetchError::transient(Cause::Unusable, message));
             }
         }
@@ -153,7 +153,7 @@ impl Context<'_> {
         }
         let is_end = error.is_incomplete_message() || error.is_closed() || error.is_canceled();
         let message = if is_end || is_closed(error) {
-            format!("{server_name} closed the connection before its answer was complete")
+            format!("{server_name} closed the connection before its response was complete")
         } else {
             let message = one_line(&innermost(error));
             format!("the connection to {server_name} failed: {message}")
@@ -166,7 +166,8 @@ impl Context<'_> {
 fn unreadable(error: &hyper::Error, server_name: &str) -> String {
     if error.is_parse_too_large() {
         return format!(
-            "the head of the answer of {server_name} has more than {MAX_HEAD} bytes or {MAX_HEADERS} header lines"
+            "the header of the response of {server_name} exceeds {MAX_HEAD} bytes or {MAX_HEADERS} \
+             lines"
         );
     }
     if error.is_parse_version_h2() {
@@ -176,17 +177,18 @@ fn unreadable(error: &hyper::Error, server_name: &str) -> String {
     let message = error.to_string();
     if message.contains("HTTP header") {
         return format!(
-            "a header line of the answer of {server_name} is malformed, which is not supported"
+            "a header line of the response of {server_name} is malformed, which is not supported"
         );
     }
     if message.contains("transfer-encoding") {
         return format!(
-            "the Transfer-Encoding of the answer of {server_name} is malformed, or in HTTP/1.0, which is not supported"
+            "the Transfer-Encoding of the response of {server_name} is malformed, or in HTTP/1.0, \
+             which is not supported"
         );
     }
     if message.contains("content-length") {
         return format!(
-            "the Content-Length of the answer of {server_name} is malformed, or two differ"
+            "the Content-Length of the response of {server_name} is malformed, or two differ"
         );
     }
     if message.contains("HTTP version") || message.contains("status") {
@@ -195,7 +197,7 @@ fn unreadable(error: &hyper::Error, server_name: &str) -> String {
         );
     }
     format!(
-        "the head of the answer of {server_name} is malformed: {}",
+        "the header of the response of {server_name} is malformed: {}",
         one_line(&message)
     )
 }

@@ -84,7 +84,7 @@ fn terminal_echoes_the_id_but_not_the_secret() {
         "{screen}"
     );
     assert!(
-        screen.contains("Domo gave a token for \"data\""),
+        screen.contains("Domo issued a token for \"data\""),
         "{screen}"
     );
     assert_secret_written(&folder);
@@ -139,7 +139,7 @@ fn likely_mistake_in_the_secret_is_named_and_prompted_again_at_a_terminal() {
     let screen = seen["screen"].as_str().unwrap();
     assert_eq!(seen["status"], 0, "{screen}");
     assert!(
-        screen.contains("stands in quotes; enter it again"),
+        screen.contains("is enclosed in quotes; enter it again"),
         "{screen}"
     );
     assert!(
@@ -160,6 +160,6 @@ fn lines_pasted_together_are_discarded_before_the_secret_prompt() {
     let seen = at_a_terminal(&answers, &arguments);
     let screen = seen["screen"].as_str().unwrap();
     assert_eq!(seen["status"], 0, "{screen}");
-    assert!(screen.contains("was shown and is discarded"), "{screen}");
+    assert!(screen.contains("was visible and is discarded"), "{screen}");
     assert_secret_written(&folder);
 }

@@ -38,7 +38,6 @@ pub(crate) fn page() -> String {
         }
         options(&mut page, verb, |arg| !arg.is_global_set());
     }
-    page.section("places, environment, signals, exit status");
     after_help(&mut page, &command.get_after_help().unwrap().to_string());
     page.section("see also");
     page.words([
@@ -70,7 +69,7 @@ fn options(page: &mut Page, command: &Command, wanted: impl Fn(&Arg) -> bool) {
         let usual = if usual.is_empty() || !arg.get_action().takes_values() {
             String::new()
         } else {
-            format!(" [{}]", usual.join(" "))
+            format!(" [default: {}]", usual.join(" "))
         };
         page.entry(syntax(arg), inline(&format!("{help}{usual}.")));
     }
@@ -90,26 +89,26 @@ fn syntax(arg: &Arg) -> Vec<Inline> {
     words
 }
 
-/// Adds paragraphs, some of which start with a term and a colon, and indented lines.
+/// Adds sections with their titles in capitals, one paragraph for each line, and indented lines.
 fn after_help(page: &mut Page, text: &str) {
-    let mut words: Vec<&str> = Vec::new();
+    let is_title = |line: &str| line.bytes().all(|b| b.is_ascii_uppercase() || b == b' ');
     let mut verbatim: Vec<&str> = Vec::new();
     for line in text.lines().chain([""]) {
-        let starts = line.split_once(':').is_some_and(|(start, _)| {
-            start.starts_with(|c: char| c.is_ascii_uppercase()) && start.split(' ').count() < 4
-        });
-        if !line.starts_with("  ") && !verbatim.is_empty() {
+        if let Some(line) = line.strip_prefix("  ") {
+            verbatim.push(line);
+            continue;
+        }
+        if !verbatim.is_empty() {
             page.verbatim(&verbatim.join("\n"));
             verbatim.clear();
         }
-        if (starts || line.is_empty() || line.starts_with("  ")) && !words.is_empty() {
-            page.paragraph(inline(&words.join(" ")));
-            words.clear();
+        if line.is_empty() {
+            continue;
         }
-        if let Some(line) = line.strip_prefix("  ") {
-            verbatim.push(line);
-        } else if !line.is_empty() {
-            words.push(line);
+        if is_title(line) {
+            page.section(&line.to_lowercase());
+        } else {
+            page.paragraph(inline(line));
         }
     }
 }

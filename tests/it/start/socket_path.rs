@@ -200,7 +200,7 @@ fn foreign_file_at_the_path_of_socket_or_lock_is_kept_and_named() {
     fs::remove_file(&socket).unwrap();
     fs::create_dir(&socket).unwrap();
     let stderr = theirs(&socket);
-    assert!(stderr.contains("no socket"), "{stderr}");
+    assert!(stderr.contains("not a socket"), "{stderr}");
     fs::remove_dir(&socket).unwrap();
 
     fs::remove_file(&lock).unwrap();
@@ -214,7 +214,7 @@ fn foreign_file_at_the_path_of_socket_or_lock_is_kept_and_named() {
     fs::remove_file(&lock).unwrap();
     symlink("elsewhere", &lock).unwrap();
     let stderr = theirs(&lock);
-    assert!(stderr.contains("plain file"), "{stderr}");
+    assert!(stderr.contains("regular file"), "{stderr}");
     assert!(!shared.join("elsewhere").exists());
     assert_eq!(sandbox.requests().len(), 0);
 }

@@ -229,7 +229,7 @@ impl State {
             Answer::LoginRejected => {
                 self.denied(&key, now, now);
                 Err(FetchError::ProxyLogin {
-                    message: "the proxy answered 407".to_owned(),
+                    message: "the proxy returned 407".to_owned(),
                 })
             }
         };
@@ -345,7 +345,7 @@ impl State {
 pub(super) fn denied(scope_only: bool) -> FetchError {
     FetchError::Denied {
         scope_only,
-        message: "Domo answered 401".to_owned(),
+        message: "Domo returned 401".to_owned(),
     }
 }
 

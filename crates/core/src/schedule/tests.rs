@@ -48,7 +48,7 @@ fn request(wait: Duration, now: BootTime) -> TokenRequest {
 fn denied(scope_only: bool) -> FetchError {
     FetchError::Denied {
         scope_only,
-        message: "Domo answered 401: Bad client credentials".to_owned(),
+        message: "Domo returned 401: Bad client credentials".to_owned(),
     }
 }
 
@@ -174,7 +174,7 @@ fn expired_token_is_never_served_and_its_expiry_moves_no_attempt() {
     let fetch_id = schedule.start(jitter(0.0, 2), due);
     let error = FetchError::Transient {
         cause: Cause::RateLimited,
-        message: "Domo answered 429".to_owned(),
+        message: "Domo returned 429".to_owned(),
         retry_after: Some(HOUR),
     };
     schedule.handle_fetched(fetch_id, Err(error), due);
@@ -251,7 +251,7 @@ fn rejected_credentials_cause_no_request_for_five_minutes_despite_callers() {
 fn a_caller_whose_deadline_is_after_the_next_attempt_joins_it() {
     let mut schedule = schedule();
     let fetch_id = schedule.start(jitter(1.0, 1), START);
-    let error = FetchError::transient(Cause::Server, "Domo answered 503");
+    let error = FetchError::transient(Cause::Server, "Domo returned 503");
     schedule.handle_fetched(fetch_id, Err(error), START);
     assert_eq!(
         schedule.request(WaiterId(1), &request(SECOND * 5, START), START),

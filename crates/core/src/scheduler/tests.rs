@@ -74,7 +74,7 @@ fn refused(answer: Answer) -> Refusal {
 fn denied() -> Result<Fetched, FetchError> {
     Err(FetchError::Denied {
         scope_only: false,
-        message: "Domo answered 401".to_owned(),
+        message: "Domo returned 401".to_owned(),
     })
 }
 

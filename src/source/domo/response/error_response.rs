@@ -78,29 +78,30 @@ fn cause(status: StatusCode, error: &ErrorBody, wait: Option<Duration>) -> Cause
 fn hint(status: StatusCode, body: &[u8], responder: &Responder<'_>) -> Option<String> {
     let naming = responder.naming();
     let check = responder.check_url();
-    let other_method = "set token_method to the other of \"post\" and \"get\"";
+    let other_method = "change token_method to the other one of \"post\" and \"get\"";
     let hint = match status.as_u16() {
         400 | 497 if is_about_plain_http(body) => {
             let key = naming.name(Setting::TOKEN_URL);
             &format!("the port speaks TLS; write https:// in {key}")
         }
-        200..=299 => {
-            "a token comes with status 200 alone; has a proxy on the way changed the answer?"
-        }
-        304 => "the request allows no such answer; a cache on the way must not answer it",
+        200..=299 => "a token response has status 200; a proxy may have changed the response",
+        304 => "the request is not conditional; it must not be answered by a cache",
         300..=399 => {
-            &format!("redirects are not followed, they would carry the secret along; {check}")
+            &format!("redirects are not followed, because they would forward the secret; {check}")
         }
         404 => &check,
         405 => naming.choose(
             other_method,
-            "GET takes a config file with token_method = \"get\"",
+            "for GET, use a config file with token_method = \"get\"",
             other_method,
         ),
         407 => naming.choose(
-            "a proxy on the way requires a login; only one that is set as proxy gets it, from proxy_auth_file",
-            "a proxy on the way requires a login; only one that is set as DOMO_PROXY gets it, from DOMO_PROXY_AUTH_FILE",
-            "a proxy on the way requires a login; only one that --proxy names gets it, from --proxy-auth-file",
+            "an intermediate proxy requires a login; set it as proxy, with the login in \
+             proxy_auth_file",
+            "an intermediate proxy requires a login; set it as DOMO_PROXY, with the login in \
+             DOMO_PROXY_AUTH_FILE",
+            "an intermediate proxy requires a login; set it with --proxy, with the login in \
+             --proxy-auth-file",
         ),
         421 => &format!("the server is not responsible for this host; {check}"),
         426 => &format!("the server requires a protocol other than HTTP/1.1; {check}"),
@@ -145,7 +146,7 @@ fn message(
             message.push_str(hint);
         }
         None if text.is_empty() && !is_domos && status.as_u16() >= 400 => {
-            message.push_str(": a proxy or gateway on the way?");
+            message.push_str(": the response may be from a proxy or gateway");
         }
         None => {}
     }

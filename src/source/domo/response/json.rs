@@ -74,8 +74,8 @@ impl Loose {
             Self::Null => "null",
             Self::Bool => "a boolean",
             Self::Number(_) => "a number",
-            Self::Text(_) => "a text",
-            Self::List(_) => "a list",
+            Self::Text(_) => "a string",
+            Self::List(_) => "an array",
             Self::Object(_) | Self::Deep => "an object",
         }
     }
@@ -221,7 +221,7 @@ impl<'de> Visitor<'de> for Depth {
         let mut items = Vec::new();
         while let Some(item) = list.next_element_seed(Depth(depth))? {
             if items.len() == MAX_ITEMS {
-                return Err(A::Error::custom("a list that is too long"));
+                return Err(A::Error::custom("an array that is too long"));
             }
             items.push(item);
         }

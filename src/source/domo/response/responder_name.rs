@@ -45,12 +45,12 @@ impl<'a> Responder<'a> {
     /// Returns what is wrong with a web page in the place of JSON.
     pub(super) fn web_page(&self) -> String {
         let check = self.check_url();
-        format!("it is a web page, perhaps a login page; {check}")
+        format!("it is a web page, possibly a login page; {check}")
     }
 
     /// Returns name and status of a response of Domo.
     pub(super) fn domo(&self) -> String {
-        format!("Domo answered {}", self.answer.status.as_u16())
+        format!("Domo returned {}", self.answer.status.as_u16())
     }
 
     /// Returns name and status of a response that anything on the way may have sent.
@@ -69,10 +69,10 @@ impl<'a> Responder<'a> {
             .collect();
         let status = self.answer.status.as_u16();
         if details.is_empty() {
-            return format!("{} answered {status}", self.server_name);
+            return format!("{} returned {status}", self.server_name);
         }
         format!(
-            "{} answered {status} ({})",
+            "{} returned {status} ({})",
             self.server_name,
             details.join(", ")
         )

@@ -67,7 +67,8 @@ pub(super) fn read(
         return Err(FetchError::Denied {
             scope_only: true,
             message: format!(
-                "Domo granted a token without the scope \"{missing}\": give it to the client"
+                "Domo granted a token without the scope \"{missing}\"; grant the scope to the client \
+                 at Domo"
             ),
         });
     }
@@ -103,10 +104,10 @@ fn by_own_expiry(fetched: Fetched, answer: &Answer) -> Result<Fetched, String> {
     }
     if left.as_secs() == 0 {
         let hint = match age(&answer.headers) {
-            Some(_) => "the answer comes from a cache on the way (it has an Age)",
-            None => "is the answer an old one, from a cache on the way?",
+            Some(_) => "the response is from a cache (it has an Age header)",
+            None => "the response may be from a cache",
         };
-        return Err(format!("the token has expired by its own exp; {hint}"));
+        return Err(format!("the token has expired by its exp claim; {hint}"));
     }
     let mut stated = fetched.lifetime;
     if let LifetimeSource::Capped { stated: uncapped } = fetched.lifetime_source {
@@ -161,22 +162,24 @@ fn check_coding(decoded: &Decoded<'_>, responder: &Responder<'_>) -> Result<(), 
         content_encoding::End::Whole => return Ok(()),
         content_encoding::End::Cut => (
             Cause::Connect,
-            format!("the compressed answer of {server_name} breaks off"),
+            format!("the compressed response of {server_name} is truncated"),
         ),
         content_encoding::End::TooLong => (
             Cause::Unusable,
-            format!("the answer of {server_name} is longer than {MAX_BODY} bytes when decoded"),
+            format!("the decoded response of {server_name} exceeds {MAX_BODY} bytes"),
         ),
         content_encoding::End::Corrupt => (
             Cause::Unusable,
             format!(
-                "the answer of {server_name} can't be decoded: its body is not what its Content-Encoding says"
+                "cannot decode the response of {server_name}: its body does not match its \
+                 Content-Encoding"
             ),
         ),
         content_encoding::End::Unsupported(name) => {
             let name = responder.name(name);
             let message = format!(
-                "the answer of {server_name} can't be decoded: Content-Encoding \"{name}\" is not supported, only gzip and deflate"
+                "cannot decode the response of {server_name}: Content-Encoding \"{name}\" is not \
+                 supported, only gzip and deflate"
             );
             (Cause::Unusable, message)
         }
@@ -196,7 +199,7 @@ fn check_json(
     }
     let problem = match end {
         End::Complete => return Ok(()),
-        End::Early => "the JSON breaks off",
+        End::Early => "the JSON is truncated",
         End::Trailing if body.contains(&0) => "a NUL byte follows the JSON",
         End::Trailing => "text follows the JSON",
         End::Invalid => return Err(not_json(body, sender)),
@@ -215,11 +218,11 @@ fn not_json(body: &[u8], responder: &Responder<'_>) -> String {
     } else if body.starts_with(BYTE_ORDER_MARK) {
         "a byte order mark (BOM) precedes the JSON"
     } else if is_wide {
-        "the body is UTF-16 or UTF-32, and JSON is UTF-8"
+        "the body is UTF-16 or UTF-32, but JSON must be UTF-8"
     } else if body.contains(&0) {
-        "the JSON has a NUL byte in it"
+        "the JSON contains a NUL byte"
     } else if str::from_utf8(body).is_err() {
-        "the body is not UTF-8, as JSON is"
+        "the body is not UTF-8"
     } else if body.trim_ascii_start().starts_with(b"<") {
         return responder.web_page();
     } else if body.trim_ascii_start().starts_with(b"{") {
@@ -260,11 +263,11 @@ fn access_token(value: Loose) -> Result<SecretString, String> {
     if text.expose_secret().is_empty() {
         Err("its access_token is empty".to_owned())
     } else if text.expose_secret().len() > MAX_TOKEN {
-        Err(format!("its access_token is longer than {most} KiB"))
+        Err(format!("its access_token exceeds {most} KiB"))
     } else if is_b64token(text.expose_secret()) {
         Ok(text)
     } else {
-        Err("its access_token has characters that no token has".to_owned())
+        Err("its access_token contains invalid characters".to_owned())
     }
 }
 
@@ -300,6 +303,6 @@ fn shown(value: &Loose, responder: &Responder<'_>) -> String {
     }
     value.text().map_or_else(
         || value.kind().to_owned(),
-        |text| format!("the text \"{}\"", responder.name(text)),
+        |text| format!("the string \"{}\"", responder.name(text)),
     )
 }

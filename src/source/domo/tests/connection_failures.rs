@@ -18,7 +18,7 @@ fn connect_failure_names_address_and_cause() {
         panic!("connected")
     };
     assert_eq!(cause, Cause::Connect);
-    let start = format!("{address} can't be reached: Connection refused");
+    let start = format!("cannot connect to {address}: Connection refused");
     assert!(message.starts_with(&start), "{message}");
     let through = Endpoint {
         proxy: "http://proxy.example:3128".parse().ok(),
@@ -41,7 +41,7 @@ fn request_ends_at_its_limit_and_names_the_step() {
     let scope = ScopeSet::parse("data").unwrap();
     let result = block_on(source.fetch(&scope, Duration::from_millis(50), &|| ()));
     let message = transient_message(result, Cause::Timeout);
-    assert_eq!(message, format!("no answer from {address} in time"));
+    assert_eq!(message, format!("no response from {address} in time"));
 }
 
 /// Requests a token through a proxy that sends this response to CONNECT.
@@ -111,7 +111,7 @@ fn end_of_tcp_without_close_notify_ends_a_body_without_a_length() {
     let cut = complete.strip_suffix("9}").unwrap().to_owned();
     transient_message(fetched_without_close_notify(cut), Cause::Unusable);
     let short = answer_with("").strip_suffix('}').unwrap().to_owned();
-    let closed = "closed the connection before its answer was complete";
+    let closed = "closed the connection before its response was complete";
     for cut in [short, "HTTP/1.1 200 OK\r\nX: ".to_owned()] {
         let message = transient_message(fetched_without_close_notify(cut), Cause::Connect);
         assert!(message.ends_with(closed), "{message}");
@@ -144,7 +144,7 @@ fn client_certificate_that_is_required_is_named_with_tls_1_3() {
 #[test]
 fn end_of_a_connection_is_not_blamed_on_a_client_certificate_that_was_requested() {
     let begun = "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{";
-    let closed = "closed the connection before its answer was complete";
+    let closed = "closed the connection before its response was complete";
     let hint = "; it may require a client certificate, which is not supported";
     for (version, answer, end) in [
         (&rustls::version::TLS12, "", closed.to_owned()),

@@ -21,7 +21,7 @@ fn body_in_pieces_is_read_up_to_its_limit() {
         assert_eq!(padded(bytes).unwrap().text.expose_secret(), "a", "{bytes}");
     }
     let error = format!("{:?}", padded(MAX_BODY + 1).unwrap_err());
-    assert!(error.contains("longer than 1048576 bytes"), "{error}");
+    assert!(error.contains("exceeds 1048576 bytes"), "{error}");
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn response_headers_are_limited_in_number_and_size() {
     for lines in [many(transport::MAX_HEADERS), long(transport::MAX_HEAD)] {
         let message = transient_message(fetched_raw(answer_with(&lines)), Cause::Connect);
         assert!(
-            message.contains("524288 bytes or 1024 header lines"),
+            message.contains("exceeds 524288 bytes or 1024 lines"),
             "{message}"
         );
     }
@@ -68,11 +68,11 @@ fn invalid_response_is_named_in_the_error() {
     for (answer, expected) in [
         (
             String::new(),
-            "closed the connection before its answer was complete",
+            "closed the connection before its response was complete",
         ),
         (
             "HTTP/1.1 200 OK\r\nX: ".to_owned(),
-            "closed the connection before its answer was complete",
+            "closed the connection before its response was complete",
         ),
         ("SSH-2.0-OpenSSH_9.2\r\n".to_owned(), "does not speak HTTP"),
         (

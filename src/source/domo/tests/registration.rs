@@ -9,14 +9,14 @@ fn rejection_of_a_login_with_a_paste_mistake_names_it() {
         user: "ann".to_owned(),
         password: "c4nary ".into(),
     });
-    let message = "the proxy answered 407".to_owned();
+    let message = "the proxy returned 407".to_owned();
     let error = with_paste_mistake(FetchError::ProxyLogin { message }, &registration);
-    let message = "the proxy answered 407; the proxy login ends with a blank; remove it".to_owned();
+    let message = "the proxy returned 407; the proxy login ends with a space; remove it".to_owned();
     assert_eq!(error, FetchError::ProxyLogin { message });
     // The secret has none.
     let denied = |scope_only| FetchError::Denied {
         scope_only,
-        message: "Domo answered 401".to_owned(),
+        message: "Domo returned 401".to_owned(),
     };
     assert_eq!(
         with_paste_mistake(denied(false), &registration),
@@ -49,8 +49,8 @@ fn server_is_trusted_by_the_certificates_of_the_ca_file() {
         panic!("it is trusted")
     };
     assert_eq!(cause, Cause::Tls);
-    assert!(message.contains("can't be trusted: "), "{message}");
-    assert!(message.contains("ca_file must hold"), "{message}");
+    assert!(message.contains("cannot verify 127.0.0.1:"), "{message}");
+    assert!(message.contains("ca_file must contain"), "{message}");
 }
 
 /// Returns the source of a client whose CA file has that content.
@@ -74,7 +74,7 @@ fn ca_file_that_is_broken_fails_to_load_and_is_named() {
     let broken = format!("{pem}-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n");
     let error = source_with_ca(broken.as_bytes(), &shared).err().unwrap();
     let (line, message) = (pem.lines().count() + 1, error.to_string());
-    let certificate = format!("certificate 2 (line {line}) is broken");
+    let certificate = format!("certificate 2 (line {line}) is malformed");
     assert!(
         message.contains(&certificate) && message.contains("ca.pem"),
         "{message}"

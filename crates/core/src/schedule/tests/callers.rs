@@ -17,7 +17,7 @@ fn renew(renew: Renew, wait: Duration, now: BootTime) -> TokenRequest {
 }
 
 fn failing(cause: Cause) -> Result<Fetched, FetchError> {
-    Err(FetchError::transient(cause, "Domo answered 503"))
+    Err(FetchError::transient(cause, "Domo returned 503"))
 }
 
 /// A schedule whose renewal failed `failures` times, the last time now.
@@ -121,7 +121,7 @@ fn extreme_durations_do_not_overflow() {
     assert_eq!(refusal.kind, RefusalKind::MinTtlTooLong);
     let error = FetchError::Transient {
         cause: Cause::RateLimited,
-        message: "Domo answered 429".to_owned(),
+        message: "Domo returned 429".to_owned(),
         retry_after: Some(Duration::MAX),
     };
     schedule.handle_timeout(end);
@@ -235,7 +235,7 @@ fn caller_of_a_blocked_scope_set_receives_cause_and_next_attempt() {
     let fetch_id = schedule.start(jitter(1.0, 1), START);
     schedule.handle_fetched(fetch_id, failing(Cause::Server), START);
     let until = START + DENIED_RETRY;
-    schedule.block("Domo answered 401: who are you", Some(until), false, START);
+    schedule.block("Domo returned 401: who are you", Some(until), false, START);
     let refusal = refused(schedule.request(WaiterId(1), &request(HOUR, START), START));
     assert_eq!(refusal.kind, RefusalKind::Denied);
     assert!(refusal.cause.contains("401"), "{}", refusal.cause);

@@ -93,7 +93,7 @@ fn caller_whose_deadline_passes_during_the_confirmation_gets_domos_message() {
 fn confirmation_that_fails_otherwise_backs_off_and_the_next_rejection_counts() {
     let mut schedule = rejected();
     let confirm_at = START + CONFIRM_AFTER;
-    let busy = Err(FetchError::transient(Cause::Server, "Domo answered 503"));
+    let busy = Err(FetchError::transient(Cause::Server, "Domo returned 503"));
     fetch(&mut schedule, busy, confirm_at);
     let soon = schedule.request(WaiterId(1), &request(SECOND, confirm_at), confirm_at);
     assert_eq!(refused(soon).kind, RefusalKind::Unavailable);
@@ -135,7 +135,7 @@ fn confirmations_do_not_count_as_changes_of_credentials() {
 fn scope_set_decides_callers_alike_while_another_one_confirms_the_client() {
     let mut schedule = schedule();
     let until = START + CONFIRM_AFTER;
-    schedule.await_confirmation("Domo answered 401", Some(until), START);
+    schedule.await_confirmation("Domo returned 401", Some(until), START);
     let joins = schedule.request(WaiterId(1), &request(SECOND * 10, START), START);
     assert_eq!(joins, Answer::Later);
     let refusal = refused(schedule.request(WaiterId(2), &request(SECOND, START), START));

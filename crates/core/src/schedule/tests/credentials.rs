@@ -20,7 +20,7 @@ fn reload_retries_rejected_scope_sets_and_keeps_timers_of_valid_tokens() {
 #[test]
 fn blocked_scope_set_makes_no_request_and_serves_its_valid_token() {
     let mut schedule = fresh(HOUR);
-    schedule.block("Domo answered 401", None, false, START);
+    schedule.block("Domo returned 401", None, false, START);
     let expiry = START + HOUR;
     assert_eq!(schedule.poll_timeout(), Some(expiry), "its expiry alone");
     assert_eq!(
@@ -74,7 +74,7 @@ fn scope_set_may_probe_unless_it_is_fetching_or_has_to_wait() {
     assert!(schedule.may_probe(START), "nothing keeps it");
     let fetch_id = schedule.start(jitter(1.0, 1), START);
     assert!(!schedule.may_probe(later), "it is asking");
-    let error = FetchError::transient(Cause::Server, "Domo answered 503");
+    let error = FetchError::transient(Cause::Server, "Domo returned 503");
     schedule.handle_fetched(fetch_id, Err(error), START);
     let retry_at = START + BACKOFF_FIRST;
     assert!(!schedule.may_probe(START));
@@ -96,7 +96,7 @@ fn status_shows_a_block_as_denied_and_the_error_of_new_credentials() {
     let mut schedule = fresh(HOUR);
     assert_eq!(schedule.status("", START).state, ScopeState::Fresh);
     let until = START + SECOND;
-    schedule.block("Domo answered 401", Some(until), false, START);
+    schedule.block("Domo returned 401", Some(until), false, START);
     let status = schedule.status("", START);
     assert_eq!(status.state, ScopeState::Denied);
     assert_eq!(status.credentials_error, None, "they had this token");

@@ -82,7 +82,7 @@ fn denied_because(message: &str) -> FetchError {
 fn rejection_through_another_scope_set_is_reported_once() {
     let mut schedule = schedule();
     let fetch_id = schedule.start(jitter(0.5, 1), START);
-    schedule.block("Domo answered 401", None, false, START);
+    schedule.block("Domo returned 401", None, false, START);
     let outcome = schedule.handle_fetched(fetch_id, Err(denied(false)), START);
     assert!(is_known(&outcome));
 }

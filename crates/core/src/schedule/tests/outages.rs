@@ -305,12 +305,12 @@ fn rejection_of_the_client_is_reported_for_a_set_without_a_token_and_at_the_expi
         impact,
     };
     let mut without = schedule();
-    without.block("Domo answered 401", None, false, START);
+    without.block("Domo returned 401", None, false, START);
     let outcomes = reports(&mut without);
     assert_eq!(outcomes, [expired(no_token(Duration::ZERO, true))]);
     let mut with = fresh(HOUR);
     reports(&mut with);
-    with.block("Domo answered 401", None, false, START);
+    with.block("Domo returned 401", None, false, START);
     assert_eq!(reports(&mut with), []);
     with.handle_timeout(START + HOUR);
     let outcomes = reports(&mut with);

@@ -3,7 +3,7 @@
 use super::*;
 use domo_token_protocol::messages::ScopeState;
 
-const MESSAGE: &str = "the proxy answered 407; fix proxy_auth_file";
+const MESSAGE: &str = "the proxy returned 407; fix proxy_auth_file";
 
 fn login_rejected() -> FetchError {
     FetchError::ProxyLogin {

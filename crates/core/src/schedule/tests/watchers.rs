@@ -9,7 +9,7 @@ fn announcements(schedule: &mut Schedule) -> usize {
 }
 
 fn failing() -> Result<Fetched, FetchError> {
-    Err(FetchError::transient(Cause::Server, "Domo answered 503"))
+    Err(FetchError::transient(Cause::Server, "Domo returned 503"))
 }
 
 #[test]

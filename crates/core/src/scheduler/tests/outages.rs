@@ -223,7 +223,7 @@ fn rejection_at_a_start_is_one_outage_and_another_after_new_credentials() {
             ),
             "{outcome:?}"
         );
-        assert_eq!(scheduler.error_message(*set), Some("Domo answered 401"));
+        assert_eq!(scheduler.error_message(*set), Some("Domo returned 401"));
         assert_eq!(scheduler.scope_sets_without_token(*set, now), sets.len());
         now = end;
         scheduler.configure(vec![renewed(500)], now);
@@ -270,7 +270,7 @@ fn rejection_with_another_message_after_a_reload_is_reported_once() {
     let reports = run(&mut scheduler, now, now + HOUR, |_, _| {
         Err(FetchError::Denied {
             scope_only: false,
-            message: "Domo answered 401: locked".to_owned(),
+            message: "Domo returned 401: locked".to_owned(),
         })
     });
     let [

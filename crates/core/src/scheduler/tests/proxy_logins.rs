@@ -22,7 +22,7 @@ pub(super) fn with_login(login: ProxyLoginId, clients: &[&str], count: usize) ->
 
 pub(super) fn rejected() -> Result<Fetched, FetchError> {
     Err(FetchError::ProxyLogin {
-        message: "the proxy answered 407; fix proxy_auth_file".to_owned(),
+        message: "the proxy returned 407; fix proxy_auth_file".to_owned(),
     })
 }
 

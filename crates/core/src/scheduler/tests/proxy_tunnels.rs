@@ -106,7 +106,7 @@ fn failure_of_another_kind_after_five_minutes_replaces_the_rejection() {
     assert_eq!(requests.len(), 1);
     let busy = Err(FetchError::transient(
         Cause::Proxy,
-        "the proxy answered 503",
+        "the proxy returned 503",
     ));
     complete(&mut scheduler, requests[0], busy, now);
     for set in scheduler.status(now) {

@@ -110,23 +110,23 @@ fn token_expired_by_its_jwt_is_transient_and_a_cache_is_suggested() {
         transient(result(&answer(200, headers, body)).unwrap_err())
     };
     for (exp, headers, hint) in [
-        (0, &[DATE][..], "is the answer an old one"),
-        (-3600, &[DATE], "is the answer an old one"),
+        (0, &[DATE][..], "the response may be from a cache"),
+        (-3600, &[DATE], "the response may be from a cache"),
         (
             -3600,
             &[DATE, ("age", "3000")],
-            "from a cache on the way (it has an Age)",
+            "from a cache (it has an Age header)",
         ),
         (
             600,
             &[DATE, ("age", "3000")],
-            "from a cache on the way (it has an Age)",
+            "from a cache (it has an Age header)",
         ),
     ] {
         let (cause, message) = read(exp, headers);
         assert_eq!(cause, Cause::Unusable);
         assert!(
-            message.contains("the token has expired by its own exp"),
+            message.contains("the token has expired by its exp claim"),
             "{message}"
         );
         assert!(message.contains(hint), "{message}");

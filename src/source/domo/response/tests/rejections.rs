@@ -10,33 +10,33 @@ fn rejection_is_recognized_in_domos_and_oauths_form() {
         (
             401,
             domo,
-            "Domo answered 401: Bad client credentials (toe AB-CD-EF)",
+            "Domo returned 401: Bad client credentials (toe AB-CD-EF)",
         ),
-        (400, oauth, "Domo answered 400: invalid_client: who are you"),
+        (400, oauth, "Domo returned 400: invalid_client: who are you"),
         (
             403,
             domo,
-            "Domo answered 403: Bad client credentials (toe AB-CD-EF)",
+            "Domo returned 403: Bad client credentials (toe AB-CD-EF)",
         ),
         (
             403,
             r#"{"status":"403","message":"no"}"#,
-            "Domo answered 403: no",
+            "Domo returned 403: no",
         ),
         (
             401,
             r#"{"error":"temporarily_unavailable"}"#,
-            "Domo answered 401: temporarily_unavailable",
+            "Domo returned 401: temporarily_unavailable",
         ),
         (
             401,
             "<html>",
-            "api.domo.example answered 401: a proxy or gateway on the way?",
+            "api.domo.example returned 401: the response may be from a proxy or gateway",
         ),
         (
             401,
             "",
-            "api.domo.example answered 401: a proxy or gateway on the way?",
+            "api.domo.example returned 401: the response may be from a proxy or gateway",
         ),
     ] {
         let expected = (false, named.to_owned());
@@ -111,7 +111,7 @@ fn rejection_that_asks_to_retry_later_is_transient() {
         ] {
             let body = format!(r#"{{"error":"{code}","error_description":"later"}}"#);
             let error = refuse(status, &[], body);
-            let message = format!("Domo answered {status}: {code}: later");
+            let message = format!("Domo returned {status}: {code}: later");
             assert_eq!(transient(error), (cause, message));
         }
         for body in [
@@ -170,12 +170,12 @@ fn compressed_rejection_is_parsed_like_a_plain_one() {
         let (scope_only, message) = denied(refuse(400, headers, &scope));
         assert_eq!(
             (scope_only, &*message),
-            (true, "Domo answered 400: invalid_scope: no dta")
+            (true, "Domo returned 400: invalid_scope: no dta")
         );
         let (_, message) = denied(refuse(401, headers, &domo));
         assert_eq!(
             message,
-            "Domo answered 401: Bad client credentials (toe A-B-C)"
+            "Domo returned 401: Bad client credentials (toe A-B-C)"
         );
     }
     let (cause, message) = transient(refuse(400, &[("content-encoding", "zstd")], "x"));
@@ -197,12 +197,12 @@ fn partial_error_body_is_used_as_far_as_its_members_are_complete() {
     let (scope_only, message) = denied(of(400, scope.as_bytes()));
     assert_eq!(
         (scope_only, &*message),
-        (true, "Domo answered 400: invalid_scope: no dta")
+        (true, "Domo returned 400: invalid_scope: no dta")
     );
     let (scope_only, message) = denied(of(400, &scope.as_bytes()[..scope.len() - 4]));
     assert_eq!(
         (scope_only, &*message),
-        (true, "Domo answered 400: invalid_scope")
+        (true, "Domo returned 400: invalid_scope")
     );
     let (_, message) = denied(of(400, format!("{scope}<!-- scanned -->").as_bytes()));
     assert!(message.ends_with("no dta"), "{message}");

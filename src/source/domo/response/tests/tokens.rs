@@ -15,7 +15,7 @@ fn documented_token_response_is_parsed() {
 
 /// Members besides a valid token, and their problem.
 const ODD_MEMBERS: &[(&str, &str)] = &[
-    ("\"x\":\0", "a NUL byte in it"),
+    ("\"x\":\0", "contains a NUL byte"),
     (r#""access_token":"def""#, "has \"access_token\" twice"),
     (
         r#""expires_in":1,"expires_in":1"#,
@@ -31,14 +31,17 @@ const ODD_MEMBERS: &[(&str, &str)] = &[
     ),
     (
         r#""token_type":"mac""#,
-        "its token_type is the text \"mac\", not \"bearer\"",
+        "its token_type is the string \"mac\", not \"bearer\"",
     ),
-    (r#""token_type":"BearerToken""#, "the text \"BearerToken\""),
+    (
+        r#""token_type":"BearerToken""#,
+        "the string \"BearerToken\"",
+    ),
     (r#""token_type":1"#, "its token_type is 1, not"),
-    (r#""token_type":[]"#, "its token_type is a list, not"),
+    (r#""token_type":[]"#, "its token_type is an array, not"),
     (
         r#""expires_in":"3599.0""#,
-        "its expires_in is the text \"3599.0\", not",
+        "its expires_in is the string \"3599.0\", not",
     ),
     (r#""expires_in":-5"#, "its expires_in is -5, not a positive"),
     (
@@ -48,7 +51,7 @@ const ODD_MEMBERS: &[(&str, &str)] = &[
     (r#""scope":7"#, "its scope is 7, not a list of scopes"),
     (
         r#""scope":[7]"#,
-        "its scope is a list, not a list of scopes",
+        "its scope is an array, not a list of scopes",
     ),
 ];
 
@@ -57,12 +60,12 @@ const ODD_TOKENS: &[(&str, &str)] = &[
     ("null", "its access_token is null"),
     ("12", "its access_token is a number"),
     ("true", "its access_token is a boolean"),
-    ("[\"abc\"]", "its access_token is a list"),
+    ("[\"abc\"]", "its access_token is an array"),
     ("{}", "its access_token is an object"),
     ("\"\"", "its access_token is empty"),
-    (r#""a\nb""#, "characters that no token has"),
-    (r#""é""#, "characters that no token has"),
-    (r#""a\u0000""#, "characters that no token has"),
+    (r#""a\nb""#, "invalid characters"),
+    (r#""é""#, "invalid characters"),
+    (r#""a\u0000""#, "invalid characters"),
 ];
 
 /// Bodies that are no JSON object with a token, and their problem.
@@ -72,13 +75,13 @@ const ODD_BODIES: &[(&str, &str)] = &[
     ("{}", "the JSON has no access_token; check token_url"),
     (
         "<html>",
-        "a web page, perhaps a login page; check token_url",
+        "a web page, possibly a login page; check token_url",
     ),
     ("null", "not a JSON object"),
     (r#"["abc",3599,"data user","bearer"]"#, "not a JSON object"),
     ("{'access_token':'abc'}", "not valid JSON"),
-    (r#"{"access_token":"abc""#, "the JSON breaks off"),
-    (r#"{"access_token":"ab"#, "the JSON breaks off"),
+    (r#"{"access_token":"abc""#, "the JSON is truncated"),
+    (r#"{"access_token":"ab"#, "the JSON is truncated"),
     (
         "\u{feff}{\"access_token\":\"abc\"}",
         "byte order mark (BOM)",
@@ -116,7 +119,7 @@ fn body_without_a_usable_token_is_transient_and_the_message_names_what_is_odd() 
         (b"{\"access_token\":\"\xe9\"}".into(), "not UTF-8"),
         (wide, "UTF-16"),
         (marked, "UTF-16"),
-        (long.into(), "its access_token is longer than 16 KiB"),
+        (long.into(), "its access_token exceeds 16 KiB"),
         ("[".repeat(100_000).into(), "not a JSON object"),
     ];
     for (body, odd) in bodies.chain(tokens).chain(members).chain(others) {
@@ -124,7 +127,7 @@ fn body_without_a_usable_token_is_transient_and_the_message_names_what_is_odd() 
         assert_eq!(cause, Cause::Unusable, "{message}");
         assert!(message.contains(odd), "{odd}: {message}");
         assert!(
-            message.starts_with("api.domo.example answered 200 without a "),
+            message.starts_with("api.domo.example returned 200 without a "),
             "{message}"
         );
     }
@@ -141,10 +144,7 @@ fn token_that_is_no_b64token_is_unusable_and_not_shown() {
         let body = format!(r#"{{"access_token":"{text}"}}"#);
         let (cause, message) = transient(token(body).unwrap_err());
         assert_eq!(cause, Cause::Unusable, "{text}");
-        assert!(
-            message.contains("characters that no token has"),
-            "{text}: {message}"
-        );
+        assert!(message.contains("invalid characters"), "{text}: {message}");
         assert!(!message.contains(text), "{message}");
     }
     for text in ["a", "eyJh.e30.c2ln", "a-._~+/Z9", "YQ==", "a="] {
@@ -177,7 +177,7 @@ fn content_type_must_be_json_and_is_named_if_it_is_not() {
     for (other, named) in [
         (
             "text/html;charset=UTF-8",
-            "a web page, perhaps a login page; check token_url",
+            "a web page, possibly a login page; check token_url",
         ),
         (
             "text/plain",
@@ -222,22 +222,22 @@ fn error_with_status_200_is_transient_and_its_message_is_passed_on() {
     for (body, shown, cause) in [
         (
             r#"{"error":"invalid_client","error_description":"client disabled"}"#,
-            "Domo answered 200 without a token: invalid_client: client disabled",
+            "Domo returned 200 without a token: invalid_client: client disabled",
             Cause::Unusable,
         ),
         (
             r#"{"status":401,"statusReason":"Unauthorized","message":"Bad client credentials","toe":"A-B-C"}"#,
-            "Domo answered 200 without a token: Bad client credentials (toe A-B-C)",
+            "Domo returned 200 without a token: Bad client credentials (toe A-B-C)",
             Cause::Unusable,
         ),
         (
             r#"{"errors":[{"message":"API client is disabled"}]}"#,
-            "api.domo.example answered 200 without a token: API client is disabled",
+            "api.domo.example returned 200 without a token: API client is disabled",
             Cause::Unusable,
         ),
         (
             r#"{"error":"slow_down"}"#,
-            "Domo answered 200 without a token: slow_down",
+            "Domo returned 200 without a token: slow_down",
             Cause::RateLimited,
         ),
     ] {
@@ -283,19 +283,19 @@ fn compressed_token_response_is_parsed_like_a_plain_one() {
             "gzip",
             &half[..20],
             Cause::Connect,
-            "compressed answer of api.domo.example breaks off",
+            "compressed response of api.domo.example is truncated",
         ),
         (
             "gzip",
             b"<html>",
             Cause::Unusable,
-            "not what its Content-Encoding says",
+            "does not match its Content-Encoding",
         ),
         (
             "gzip",
             &gzip(vec![b' '; 2_000_000]),
             Cause::Unusable,
-            "longer than 1048576 bytes",
+            "exceeds 1048576 bytes",
         ),
     ] {
         let (found, message) = coded(coding, body);
