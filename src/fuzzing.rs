@@ -125,7 +125,7 @@ fn answer(status: u8, header: Option<(&'static str, &[u8])>, body: &[u8]) {
     assert!(!words.contains(SECRET), "{words}");
 }
 
-/// `Retry-After`, with or without a `Date`, parted by a line's end.
+/// `Retry-After`, with or without a `Date`, separated by a line break.
 pub fn retry_after(bytes: &[u8]) {
     let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
     let value = parts.next().unwrap_or_default();

@@ -1,7 +1,5 @@
 //! Documents, help, messages and comments are in plain technical English: without the words of a closed list,
 //! and documents without sentences over 40 words.
-//!
-//! `PROSE_ALL=1` also checks the files that are exempt for now.
 
 #![allow(
     clippy::wildcard_enum_match_arm,
@@ -23,21 +21,6 @@ use clap::CommandFactory;
 use crate::messages::sources::messages_of;
 use passage::Passage;
 use rules::Found;
-
-/// Files, or folders with a `/` at the end, that are not checked yet. Remove what is clean.
-const EXEMPT: &[&str] = &[
-    "CHANGELOG.md",
-    "README.md",
-    "crates/cli/src/completions.rs",
-    "crates/client/README.md",
-    "crates/sandbox/src/program.rs",
-    "docs/",
-    "help/",
-    "src/config/client.rs",
-    "src/flags.rs",
-    "src/fuzzing.rs",
-    "tests/messages.txt",
-];
 
 /// Legitimate uses: the file, the phrase as the check prints it, and why.
 const ALLOWED: [(&str, &str, &str); 1] = [("SECURITY.md", "hear", "people hear from people")];
@@ -254,13 +237,6 @@ fn failures(text: &Text) -> String {
     failures
 }
 
-fn is_exempt(name: &str) -> bool {
-    let of_folder = |exempt: &str| exempt.ends_with('/') && name.starts_with(exempt);
-    EXEMPT
-        .iter()
-        .any(|exempt| *exempt == name || of_folder(exempt))
-}
-
 #[test]
 fn texts_are_plain_english() {
     let mut names = Vec::new();
@@ -269,16 +245,7 @@ fn texts_are_plain_english() {
     let mut texts: Vec<_> = names.into_iter().filter_map(text_of_file).collect();
     texts.extend(man_pages());
     texts.extend(help());
-    let ignores_exemptions = std::env::var_os("PROSE_ALL").is_some();
-    let mut all = String::new();
-    for text in &texts {
-        let failures = failures(text);
-        if ignores_exemptions || !is_exempt(&text.name) {
-            all += &failures;
-        } else if failures.is_empty() {
-            println!("{} is clean, and need not be exempt", text.name);
-        }
-    }
+    let all: String = texts.iter().map(failures).collect();
     let count = all.lines().count() / 2;
     assert!(
         all.is_empty(),
