@@ -73,13 +73,16 @@ impl Broker {
     }
 
     fn open(address: Address, deadline: BootTime) -> Result<Self, Error> {
-        let transport = Transport::open(address, deadline)?;
-        Ok(Self {
+        Ok(Self::new(Transport::open(address, deadline)?))
+    }
+
+    pub(crate) fn new(transport: Transport) -> Self {
+        Self {
             shared: Arc::new(Shared::new(transport)),
             client: None,
             timeout: DEFAULT_TIMEOUT,
             retry: RetryPolicy::RECONNECT,
-        })
+        }
     }
 
     /// Returns a clone that requests tokens of this API client, a name in the broker's config.
@@ -212,11 +215,16 @@ impl Broker {
         request: &Request,
         read: &ReadPart<T>,
     ) -> Result<T, Error> {
-        let within = (self.deadline(), self.retry);
         let process = self.shared.process();
+        let within = self.time_limits();
         process
             .transport
             .request(within, &|_| request.clone(), read)
+    }
+
+    /// Returns the deadline of a call that begins now, and how connecting is retried.
+    pub(crate) fn time_limits(&self) -> (BootTime, RetryPolicy) {
+        (self.deadline(), self.retry)
     }
 
     /// Returns the cached token, if it meets the requirement.
@@ -254,7 +262,7 @@ impl Broker {
     }
 }
 
-fn default_address() -> Result<Address, Error> {
+pub(crate) fn default_address() -> Result<Address, Error> {
     Address::find(&|name| std::env::var_os(name))
 }
 
