@@ -32,7 +32,9 @@ fn runtime() -> Runtime {
 
 /// Runs a future to completion.
 fn run<T>(test: impl Future<Output = T>) -> T {
-    runtime().block_on(test)
+    // Only a test that fails takes that long.
+    let limited = async { timeout(2 * PATIENCE, test).await.expect("timed out") };
+    runtime().block_on(limited)
 }
 
 fn is_later(error: &Error) -> bool {

@@ -27,7 +27,9 @@ use fake::{Fake, HOUR, PATIENCE, gate, refusal, socket_path, token, token_with, 
 /// Runs a future to completion.
 fn run<T>(test: impl Future<Output = T>) -> T {
     let mut runtime = Builder::new_current_thread();
-    runtime.enable_all().build().unwrap().block_on(test)
+    let runtime = runtime.enable_all().build().unwrap();
+    // Only a test that fails takes that long.
+    runtime.block_on(async { timeout(2 * PATIENCE, test).await.expect("timed out") })
 }
 
 async fn connect(fake: &Fake) -> tokio_client::Broker {
