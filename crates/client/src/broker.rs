@@ -83,7 +83,7 @@ impl Broker {
     /// Only [`ErrorKind::InvalidSocket`](crate::ErrorKind::InvalidSocket), if `$DOMO_TOKEN_SOCKET` is not the path of a
     /// socket.
     pub fn lazy() -> Result<Self, Error> {
-        Ok(Self::of(Transport::new(default_address()?)))
+        Ok(Self::new(Transport::new(default_address()?)))
     }
 
     /// Returns a broker that connects to this socket, a plain path, on its first call. See [`Self::lazy`].
@@ -110,7 +110,7 @@ impl Broker {
     /// ```
     #[must_use]
     pub fn lazy_at(path: impl Into<PathBuf>) -> Self {
-        Self::of(Transport::new(Address::named(&path.into())))
+        Self::new(Transport::new(Address::named(&path.into())))
     }
 
     /// Connects to the broker at this socket, or at the default one, for calls that all end by
@@ -127,10 +127,10 @@ impl Broker {
     }
 
     fn open(address: Address, deadline: BootTime) -> Result<Self, Error> {
-        Transport::open(address, deadline).map(Self::of)
+        Transport::open(address, deadline).map(Self::new)
     }
 
-    fn of(transport: Transport) -> Self {
+    pub(crate) fn new(transport: Transport) -> Self {
         Self {
             shared: Arc::new(Shared::new(transport)),
             client: None,
@@ -269,11 +269,16 @@ impl Broker {
         request: &Request,
         read: &ReadPart<T>,
     ) -> Result<T, Error> {
-        let within = (self.deadline(), self.retry);
         let process = self.shared.process();
+        let within = self.time_limits();
         process
             .transport
             .request(within, &|_| request.clone(), read)
+    }
+
+    /// Returns the deadline of a call that begins now, and how connecting is retried.
+    pub(crate) fn time_limits(&self) -> (BootTime, RetryPolicy) {
+        (self.deadline(), self.retry)
     }
 
     /// Returns the cached token, if it meets the requirement.
@@ -311,7 +316,7 @@ impl Broker {
     }
 }
 
-fn default_address() -> Result<Address, Error> {
+pub(crate) fn default_address() -> Result<Address, Error> {
     Address::find(&|name| std::env::var_os(name))
 }
 

@@ -109,9 +109,17 @@ pub(crate) struct InFlight {
 
 #[derive(Default)]
 struct State {
-    result: Option<Result<Token, Error>>,
+    outcome: Option<Outcome>,
     /// How many threads are blocked on it: a wake-up costs a system call even if there are none.
     waiting: usize,
+}
+
+/// How a request has ended.
+#[derive(Clone)]
+enum Outcome {
+    Completed(Result<Token, Error>),
+    /// The runtime of its task has ended.
+    Abandoned,
 }
 
 /// What a call does next.
@@ -149,6 +157,7 @@ impl InFlightRequests {
         // Looked up under the lock: a request that has completed meanwhile has cached its token.
         let token = cache.get(&call.key);
         let in_flight = requests.get(&call.key);
+        let in_flight = in_flight.filter(|request| now < request.stalled_at());
         if let Some(token) = &token {
             // A caller without conditions does not wait for the fresher token.
             let is_sufficient =
@@ -199,11 +208,18 @@ impl InFlight {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Blocks until the request has completed, at most until `until`.
+    /// Returns when others no longer wait for the request. Its leader has completed it by then, unless it is a
+    /// task of a tokio runtime that does not run.
+    fn stalled_at(&self) -> BootTime {
+        self.deadline + 2 * GRACE
+    }
+
+    /// Blocks until the request has completed, at most until `until` or until it has stalled.
     pub(crate) fn wait(&self, until: BootTime) {
+        let until = until.min(self.stalled_at());
         let mut state = self.state();
         state.waiting += 1;
-        while state.result.is_none() {
+        while state.outcome.is_none() {
             let left = until.saturating_since(boot_now());
             if left.is_zero() {
                 break;
@@ -214,9 +230,9 @@ impl InFlight {
         state.waiting -= 1;
     }
 
-    fn complete(&self, result: Result<Token, Error>) {
+    fn end(&self, outcome: Outcome) {
         let mut state = self.state();
-        state.result = Some(result);
+        state.outcome = Some(outcome);
         if state.waiting > 0 {
             self.completed.notify_all();
         }
@@ -225,14 +241,15 @@ impl InFlight {
         self.completed_async.notify_waiters();
     }
 
-    /// Waits until the request has completed, at most until `until`.
+    /// Waits as [`Self::wait`] does.
     #[cfg(feature = "tokio")]
     pub(crate) async fn wait_async(&self, until: BootTime) {
+        let until = until.min(self.stalled_at());
         let completed = self.completed_async.notified();
         let mut completed = std::pin::pin!(completed);
         // Registers before the check, so that no completion is missed.
         completed.as_mut().enable();
-        if self.state().result.is_none() {
+        if self.state().outcome.is_none() {
             let left = until.saturating_since(boot_now());
             // `resolve` reports a timeout.
             let _ = tokio::time::timeout(left, completed).await;
@@ -245,15 +262,16 @@ impl InFlight {
         call: &CallerRequest,
         cache: &TokenCache,
     ) -> Option<Result<Token, Error>> {
-        let result = self.state().result.clone();
-        let error = match result {
-            Some(Ok(token)) => {
+        let outcome = self.state().outcome.clone();
+        let error = match outcome {
+            Some(Outcome::Completed(Ok(token))) => {
                 let is_sufficient = self.requirement == call.requirement
                     || call.requirement.is_met_by(&token, &self.requirement);
                 return is_sufficient.then_some(Ok(token));
             }
-            Some(Err(error)) => error,
-            None => Error::late(),
+            Some(Outcome::Completed(Err(error))) => error,
+            Some(Outcome::Abandoned) if boot_now() < call.deadline => return None,
+            Some(Outcome::Abandoned) | None => Error::late(),
         };
         // A valid cached token outlasts any error but a decision of the broker.
         if call.requirement == Requirement::ANY && !error.is_decision() {
@@ -287,11 +305,16 @@ impl Leader {
 
     /// Sends the request and caches its token.
     pub(crate) fn run(
-        mut self,
+        self,
         send: impl FnOnce(&InFlight) -> Result<Token, Error>,
         cache: &TokenCache,
     ) {
         let result = send(&self.request);
+        self.complete(result, cache);
+    }
+
+    /// Completes the request with this result and caches its token.
+    pub(crate) fn complete(mut self, result: Result<Token, Error>, cache: &TokenCache) {
         if let Ok(token) = &result {
             // Before the request completes, so that the next caller finds the token.
             cache.insert(token);
@@ -302,13 +325,22 @@ impl Leader {
 
 impl Drop for Leader {
     fn drop(&mut self) {
-        let result = self.result.take().unwrap_or_else(|| {
-            Err(Error::later(
+        let outcome = match self.result.take() {
+            Some(result) => Outcome::Completed(result),
+            // The next one would panic as well.
+            None if std::thread::panicking() => Outcome::Completed(Err(Error::later(
                 "the request for this token, which another call shares, was cancelled",
-            ))
-        });
-        self.requests.lock().remove(&self.request.key);
-        self.request.complete(result);
+            ))),
+            None => Outcome::Abandoned,
+        };
+        let mut requests = self.requests.lock();
+        let current = requests.get(&self.request.key);
+        // Another call leads in place of a request that has stalled.
+        if current.is_some_and(|current| Arc::ptr_eq(current, &self.request)) {
+            requests.remove(&self.request.key);
+        }
+        drop(requests);
+        self.request.end(outcome);
     }
 }
 
@@ -382,6 +414,33 @@ mod tests {
             requests.join_or_lead(&mut waiting, &cache),
             Role::Cached(_)
         ));
+    }
+
+    #[test]
+    fn callers_of_an_abandoned_request_lead_their_own() {
+        let (requests, cache) = (Arc::new(InFlightRequests::new()), TokenCache::new());
+        let leader = lead(requests.join_or_lead(&mut call(Requirement::ANY), &cache));
+        let mut waiting = call(Requirement::ANY);
+        let request = follow(requests.join_or_lead(&mut waiting, &cache));
+        drop(leader);
+        request.wait(waiting.cancel_at());
+        assert!(request.resolve(&waiting, &cache).is_none());
+        lead(requests.join_or_lead(&mut waiting, &cache)).run(|_| Ok(token(1)), &cache);
+    }
+
+    #[test]
+    fn stalled_request_is_replaced_and_does_not_end_the_one_in_its_place() {
+        let (requests, cache) = (Arc::new(InFlightRequests::new()), TokenCache::new());
+        let mut past = call(Requirement::ANY);
+        past.deadline = boot_now() - 2 * GRACE;
+        let stalled = lead(requests.join_or_lead(&mut past, &cache));
+        let mut waiting = call(Requirement::ANY);
+        stalled.request().wait(waiting.cancel_at());
+        assert!(stalled.request().resolve(&waiting, &cache).is_none());
+        let leader = lead(requests.join_or_lead(&mut waiting, &cache));
+        stalled.run(|_| Err(Error::later("too late")), &cache);
+        let request = follow(requests.join_or_lead(&mut call(Requirement::ANY), &cache));
+        assert!(Arc::ptr_eq(&request, &leader.request()));
     }
 
     #[test]

@@ -22,7 +22,7 @@
 //! - `token_cache`, `in_flight`: cached tokens; one request for all threads that need its answer.
 //! - `watch`: receives each new token.
 //! - `process`: the state that a forked child must not use.
-//! - `broker`, and by feature `tokio` and `reqwest`: the API.
+//! - `broker`, and by feature `tokio` and `reqwest`: the API. `tokio` has its own driver of connections.
 //! - `status`: what a broker reports about itself.
 //! - `queries`: the calls of both brokers about the broker itself: status, metrics, explain.
 //! - `testing`, a feature: a broker inside a test.

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -13,7 +14,7 @@ use crate::process_identity::ProcessIdentity;
 use crate::token::{Token, TokenKey};
 use crate::token_cache::TokenCache;
 use crate::transport::{Next, Transport, unexpected};
-use crate::watch::{Stop, Watch};
+use crate::watch::{Stop, Watch, WatchState};
 use domo_token_protocol::messages::{Request, Response, TokenRequest};
 
 /// The state that all clones of a broker share.
@@ -29,11 +30,36 @@ pub(crate) struct Process {
     keepers: Mutex<Vec<Keeper>>,
 }
 
-/// A thread that watches one key.
+/// What watches one key.
 struct Keeper {
     key: TokenKey,
+    watching: Watching,
+}
+
+/// The thread or task of a [`Keeper`].
+pub(crate) enum Watching {
     /// The thread holds a clone while it runs.
-    stop: Arc<Stop>,
+    Thread(Arc<Stop>),
+    #[cfg(feature = "tokio")]
+    Task(tokio::task::AbortHandle),
+}
+
+impl Watching {
+    fn has_ended(&self) -> bool {
+        match self {
+            Self::Thread(stop) => Arc::strong_count(stop) == 1,
+            #[cfg(feature = "tokio")]
+            Self::Task(task) => task.is_finished(),
+        }
+    }
+
+    fn stop(&self) {
+        match self {
+            Self::Thread(stop) => stop.stop(),
+            #[cfg(feature = "tokio")]
+            Self::Task(task) => task.abort(),
+        }
+    }
 }
 
 impl Shared {
@@ -85,36 +111,56 @@ impl Shared {
 
     /// Watches the key on a thread until the last clone is dropped.
     pub(crate) fn keep(&self, key: TokenKey) -> Result<(), Error> {
+        self.keep_with(key, |key| {
+            let stop = Arc::new(Stop::new());
+            let watch = self.watch(key).until(Arc::clone(&stop));
+            spawn(move || watch.for_each(drop))?;
+            Ok(Watching::Thread(stop))
+        })
+    }
+
+    /// Watches the key by what `start` starts, unless it is watched.
+    pub(crate) fn keep_with(
+        &self,
+        key: TokenKey,
+        start: impl FnOnce(TokenKey) -> Result<Watching, Error>,
+    ) -> Result<(), Error> {
         let process = self.process();
         let mut keepers = process.keepers();
-        keepers.retain(|keeper| Arc::strong_count(&keeper.stop) > 1);
+        keepers.retain(|keeper| !keeper.watching.has_ended());
         if keepers.iter().any(|keeper| keeper.key == key) {
             return Ok(());
         }
-        let stop = Arc::new(Stop::new());
-        let watch = self.watch(key.clone()).until(Arc::clone(&stop));
-        spawn(move || watch.for_each(drop))?;
-        keepers.push(Keeper { key, stop });
+        let watching = start(key.clone())?;
+        keepers.push(Keeper { key, watching });
         Ok(())
     }
 
     pub(crate) fn watch(&self, key: TokenKey) -> Watch {
         let transport = Arc::clone(&self.process().transport);
-        Watch::new(transport, Arc::clone(&self.cache), key)
+        Watch::new(transport, self.watch_state(key))
+    }
+
+    pub(crate) fn watch_state(&self, key: TokenKey) -> WatchState {
+        WatchState::new(Arc::clone(&self.cache), key)
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
         let process = self.process.load();
+        // In a forked child there is nothing to end: threads, tasks and connections are its parent's.
+        if !process.identity.is_current() {
+            return;
+        }
         let keepers = match process.keepers.try_lock() {
             Ok(keepers) => keepers,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // Only in a forked child: a thread of its parent held the lock.
+            // No call holds it while the last clone is dropped.
             Err(TryLockError::WouldBlock) => return,
         };
         for keeper in keepers.iter() {
-            keeper.stop.stop();
+            keeper.watching.stop();
         }
     }
 }
@@ -135,31 +181,25 @@ impl Process {
 
     /// Sends a token request and returns the token.
     pub(crate) fn send(&self, in_flight: &InFlight) -> Result<Token, Error> {
-        let requirement = in_flight.requirement;
-        let request = |left| {
-            Request::Token(TokenRequest {
-                subject: in_flight.key.asked(),
-                min_ttl_ms: requirement.min_ttl.map(millis),
-                time_left_ms: millis(left),
-                renew: requirement.renew,
-            })
-        };
-        let read = |token: &mut Option<Token>, response, connection: &Connection| {
-            let Response::Token(answer) = response else {
-                return Err(unexpected(&response));
-            };
-            let broker = connection.broker();
-            *token = Some(Token::new(
-                answer,
-                &in_flight.key,
-                requirement.renew,
-                broker,
-            )?);
-            Ok(Next::Done)
-        };
         let within = (in_flight.deadline, in_flight.retry);
+        let request = |left| token_request(in_flight, left);
+        let read = |token: &mut Option<Token>, response, connection: &Connection| {
+            read_token(in_flight, token, response, connection)
+        };
         let token = self.transport.request(within, &request, &read)?;
         token.ok_or_else(|| unexpected(&Response::End))
+    }
+
+    /// Sends a token request and returns the token, as [`Self::send`] does.
+    #[cfg(feature = "tokio")]
+    pub(crate) async fn send_async(&self, in_flight: &InFlight) -> Result<Token, Error> {
+        let within = (in_flight.deadline, in_flight.retry);
+        let request = |left| token_request(in_flight, left);
+        let read = |token: &mut Option<Token>, response, connection: &Connection| {
+            read_token(in_flight, token, response, connection)
+        };
+        let token = self.transport.request_async(within, &request, &read);
+        token.await?.ok_or_else(|| unexpected(&Response::End))
     }
 
     fn keepers(&self) -> MutexGuard<'_, Vec<Keeper>> {
@@ -167,13 +207,37 @@ impl Process {
     }
 }
 
+fn token_request(in_flight: &InFlight, left: Duration) -> Request {
+    let requirement = in_flight.requirement;
+    Request::Token(TokenRequest {
+        subject: in_flight.key.asked(),
+        min_ttl_ms: requirement.min_ttl.map(millis),
+        time_left_ms: millis(left),
+        renew: requirement.renew,
+    })
+}
+
+fn read_token(
+    in_flight: &InFlight,
+    token: &mut Option<Token>,
+    response: Response,
+    connection: &Connection,
+) -> Result<Next, Error> {
+    let Response::Token(answer) = response else {
+        return Err(unexpected(&response));
+    };
+    let (key, renew) = (&in_flight.key, in_flight.requirement.renew);
+    *token = Some(Token::new(answer, key, renew, connection.broker())?);
+    Ok(Next::Done)
+}
+
 /// Runs `job` on a new thread.
-pub(crate) fn spawn(job: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+fn spawn(job: impl FnOnce() + Send + 'static) -> Result<(), Error> {
     let thread = thread::Builder::new().name("domo-token".to_owned());
     let failed = |error| Error::io("cannot start a thread that receives tokens", error);
     thread.spawn(job).map(drop).map_err(failed)
 }
 
-fn millis(span: std::time::Duration) -> u64 {
+fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

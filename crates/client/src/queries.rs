@@ -4,8 +4,9 @@ use crate::broker::Broker;
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::status::{Explanation, Status};
+use crate::token::TokenKey;
 #[cfg(feature = "tokio")]
-use crate::tokio::{self, blocking};
+use crate::tokio;
 use crate::transport::{Next, unexpected};
 use domo_token_protocol::messages::{Request, Response};
 
@@ -37,20 +38,7 @@ impl Broker {
     /// # Ok::<(), domo_token_client::Error>(())
     /// ```
     pub fn status(&self) -> Result<Status, Error> {
-        let read = |status: &mut Option<Status>, response, connection: &Connection| {
-            match (response, status) {
-                (Response::Broker(broker), status @ None) => {
-                    let socket = connection.broker();
-                    *status = Some(Status::new(broker, socket, connection.clock()));
-                }
-                (Response::Scope(scope), Some(status)) => status.push(scope),
-                (Response::End, Some(_)) => return Ok(Next::Done),
-                (response, _) => return Err(unexpected(&response)),
-            }
-            Ok(Next::More)
-        };
-        let status = self.query(&Request::Status, &read)?;
-        status.ok_or_else(|| unexpected(&Response::End))
+        complete(self.query(&Request::Status, &read_status)?)
     }
 
     /// Returns the broker's metrics in the Prometheus text format.
@@ -59,17 +47,7 @@ impl Broker {
     ///
     /// As [`Self::token`].
     pub fn metrics(&self) -> Result<String, Error> {
-        let read = |text: &mut String, response, _: &Connection| {
-            if let Response::Metrics(piece) = response {
-                text.push_str(&piece);
-                return Ok(Next::More);
-            }
-            if response == Response::End {
-                return Ok(Next::Done);
-            }
-            Err(unexpected(&response))
-        };
-        self.query(&Request::Metrics, &read)
+        self.query(&Request::Metrics, &read_metrics)
     }
 
     /// Returns the broker's decision about these scopes for this process, and the reason.
@@ -79,18 +57,57 @@ impl Broker {
     /// As [`Self::token`].
     pub fn explain(&self, scopes: &str) -> Result<Explanation, Error> {
         let key = self.key(scopes)?;
-        let request = Request::Explain(key.asked());
         let read = |explanation: &mut Option<Explanation>, response, _: &Connection| {
-            let Response::Explanation(given) = response else {
-                return Err(unexpected(&response));
-            };
-            key.check_explanation(&given)?;
-            *explanation = Some(Explanation::new(given));
-            Ok(Next::Done)
+            read_explanation(&key, explanation, response)
         };
-        let explanation = self.query(&request, &read)?;
-        explanation.ok_or_else(|| unexpected(&Response::End))
+        complete(self.query(&Request::Explain(key.asked()), &read)?)
     }
+}
+
+fn read_status(
+    status: &mut Option<Status>,
+    response: Response,
+    connection: &Connection,
+) -> Result<Next, Error> {
+    match (response, status) {
+        (Response::Broker(broker), status @ None) => {
+            let socket = connection.broker();
+            *status = Some(Status::new(broker, socket, connection.clock()));
+        }
+        (Response::Scope(scope), Some(status)) => status.push(scope),
+        (Response::End, Some(_)) => return Ok(Next::Done),
+        (response, _) => return Err(unexpected(&response)),
+    }
+    Ok(Next::More)
+}
+
+fn read_metrics(text: &mut String, response: Response, _: &Connection) -> Result<Next, Error> {
+    if let Response::Metrics(piece) = response {
+        text.push_str(&piece);
+        return Ok(Next::More);
+    }
+    if response == Response::End {
+        return Ok(Next::Done);
+    }
+    Err(unexpected(&response))
+}
+
+fn read_explanation(
+    key: &TokenKey,
+    explanation: &mut Option<Explanation>,
+    response: Response,
+) -> Result<Next, Error> {
+    let Response::Explanation(given) = response else {
+        return Err(unexpected(&response));
+    };
+    key.check_explanation(&given)?;
+    *explanation = Some(Explanation::new(given));
+    Ok(Next::Done)
+}
+
+/// Returns the answer that a response consists of.
+fn complete<T>(answer: Option<T>) -> Result<T, Error> {
+    answer.ok_or_else(|| unexpected(&Response::End))
 }
 
 #[cfg(feature = "tokio")]
@@ -101,8 +118,7 @@ impl tokio::Broker {
     ///
     /// As there.
     pub async fn status(&self) -> Result<Status, Error> {
-        let broker = self.0.clone();
-        blocking(move || broker.status()).await
+        complete(self.query(&Request::Status, &read_status).await?)
     }
 
     /// Returns the broker's metrics, as [`crate::Broker::metrics`].
@@ -111,8 +127,7 @@ impl tokio::Broker {
     ///
     /// As there.
     pub async fn metrics(&self) -> Result<String, Error> {
-        let broker = self.0.clone();
-        blocking(move || broker.metrics()).await
+        self.query(&Request::Metrics, &read_metrics).await
     }
 
     /// Returns the broker's decision for this process, as [`crate::Broker::explain`].
@@ -121,7 +136,10 @@ impl tokio::Broker {
     ///
     /// As there.
     pub async fn explain(&self, scopes: &str) -> Result<Explanation, Error> {
-        let (broker, scopes) = (self.0.clone(), scopes.to_owned());
-        blocking(move || broker.explain(&scopes)).await
+        let key = self.0.key(scopes)?;
+        let read = |explanation: &mut Option<Explanation>, response, _: &Connection| {
+            read_explanation(&key, explanation, response)
+        };
+        complete(self.query(&Request::Explain(key.asked()), &read).await?)
     }
 }

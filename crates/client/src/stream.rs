@@ -8,24 +8,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvFlags, SocketAddrUnix, recv};
 
 use crate::clock::boot_now;
 
 /// The shortest time limit: the system takes zero for none at all.
 const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 
-pub(crate) struct Stream(UnixStream);
+pub(crate) struct Stream(pub(crate) UnixStream);
 
 impl Stream {
     /// Connects within `left`. A broker whose backlog is full until then is
     /// [`io::ErrorKind::WouldBlock`].
     pub(crate) fn open(path: &Path, left: Duration) -> io::Result<Self> {
-        // The system would end the path at a NUL, or take it for an abstract name.
-        if path.as_os_str().as_bytes().contains(&0) {
-            let wrong = "there is a NUL in the path";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, wrong));
-        }
         connect(path, left).map(Self)
     }
 
@@ -54,19 +49,29 @@ impl Stream {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         recv(self, &mut [0; 1], flags).is_err_and(|error| error == Errno::WOULDBLOCK)
     }
-
-    /// Returns the user id of the server, from the kernel.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    pub(crate) fn server(&self) -> io::Result<u32> {
-        use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-        Ok(getsockopt(self, PeerCredentials)?.uid())
-    }
 }
 
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// Returns the user id of the server of a connected socket, from the kernel.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn server(socket: &impl AsFd) -> io::Result<u32> {
+    use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+    Ok(getsockopt(&socket.as_fd(), PeerCredentials)?.uid())
+}
+
+/// Returns the address of the socket at a path.
+pub(crate) fn address(path: &Path) -> io::Result<SocketAddrUnix> {
+    let invalid = |wrong| io::Error::new(io::ErrorKind::InvalidInput, wrong);
+    // The system would end the path at a NUL, or take it for an abstract name.
+    if path.as_os_str().as_bytes().contains(&0) {
+        return Err(invalid("there is a NUL in the path"));
+    }
+    SocketAddrUnix::new(path).map_err(|_| invalid("the path is too long for a socket"))
 }
 
 /// Calls `job` with its `limit` set to the time that is left; again after each signal that interrupts it.
@@ -95,14 +100,8 @@ fn retry_interrupted<T>(
 /// connecting there.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn connect(path: &Path, left: Duration) -> io::Result<UnixStream> {
-    use rustix::net::{
-        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
-    };
-    let too_long = |_| {
-        let wrong = "the path is too long for a socket";
-        io::Error::new(io::ErrorKind::InvalidInput, wrong)
-    };
-    let address = SocketAddrUnix::new(path).map_err(too_long)?;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+    let address = address(path)?;
     let flags = SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     let stream = UnixStream::from(socket);
@@ -113,5 +112,6 @@ fn connect(path: &Path, left: Duration) -> io::Result<UnixStream> {
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn connect(path: &Path, _left: Duration) -> io::Result<UnixStream> {
+    address(path)?;
     UnixStream::connect(path)
 }

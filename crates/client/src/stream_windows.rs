@@ -7,7 +7,7 @@ use std::fs::OpenOptions;
 use std::future::Future;
 use std::io;
 use std::os::windows::fs::OpenOptionsExt;
-use std::os::windows::io::{AsHandle, OwnedHandle};
+use std::os::windows::io::{AsHandle, BorrowedHandle, OwnedHandle};
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::thread;
@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::timeout;
 
-use crate::{pipe, windows_owner as owner};
+use crate::pipe;
 
 /// `FILE_FLAG_OVERLAPPED`: operations can be cancelled.
 const OVERLAPPED: u32 = 0x4000_0000;
@@ -38,28 +38,10 @@ struct Waiter(Option<Runtime>);
 impl Stream {
     /// Connects. A broker whose instances are all taken is [`io::ErrorKind::WouldBlock`].
     pub(crate) fn open(path: &Path, _left: Duration) -> io::Result<Self> {
-        if !pipe::is_pipe_name(path) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                pipe::NOT_A_PIPE,
-            ));
-        }
-        let mut options = OpenOptions::new();
-        let file = options
-            .access_mode(pipe::CLIENT_ACCESS)
-            .security_qos_flags(pipe::IDENTIFICATION)
-            .custom_flags(OVERLAPPED)
-            .open(path)
-            .map_err(|error| match error.raw_os_error() {
-                Some(pipe::BUSY) => io::ErrorKind::WouldBlock.into(),
-                _ => error,
-            })?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let pipe = {
             let _context = runtime.enter();
-            let opened = DuplexPipeStream::try_from(OwnedHandle::from(file));
-            let no_pipe = || io::Error::other("it is no pipe");
-            opened.map_err(|error| error.cause.unwrap_or_else(no_pipe))?
+            open(path)?
         };
         let waiter = Waiter(Some(runtime));
         Ok(Self { pipe, waiter })
@@ -85,10 +67,11 @@ impl Stream {
     pub(crate) fn is_quiet(&self) -> bool {
         true
     }
+}
 
-    /// Returns the owner of the pipe.
-    pub(crate) fn server(&self) -> io::Result<String> {
-        owner::of(&self.pipe.as_handle())
+impl AsHandle for Stream {
+    fn as_handle(&self) -> BorrowedHandle<'_> {
+        self.pipe.as_handle()
     }
 }
 
@@ -123,7 +106,31 @@ impl Drop for Waiter {
     }
 }
 
-fn closed(error: io::Error) -> io::Error {
+/// Connects to the pipe at `path`, for the tokio runtime of this thread.
+pub(crate) fn open(path: &Path) -> io::Result<DuplexPipeStream<Bytes>> {
+    if !pipe::is_pipe_name(path) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            pipe::NOT_A_PIPE,
+        ));
+    }
+    let mut options = OpenOptions::new();
+    let file = options
+        .access_mode(pipe::CLIENT_ACCESS)
+        .security_qos_flags(pipe::IDENTIFICATION)
+        .custom_flags(OVERLAPPED)
+        .open(path)
+        .map_err(|error| match error.raw_os_error() {
+            Some(pipe::BUSY) => io::ErrorKind::WouldBlock.into(),
+            _ => error,
+        })?;
+    let opened = DuplexPipeStream::try_from(OwnedHandle::from(file));
+    let no_pipe = || io::Error::other("it is no pipe");
+    opened.map_err(|error| error.cause.unwrap_or_else(no_pipe))
+}
+
+/// Returns the error of a pipe; one that the broker has closed is [`io::ErrorKind::BrokenPipe`].
+pub(crate) fn closed(error: io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(NOT_CONNECTED) => io::ErrorKind::BrokenPipe.into(),
         _ => error,

@@ -1,9 +1,11 @@
 //! The broker for async apps on tokio: the same methods as the blocking one, and the same tokens.
 //!
-//! [`Broker::token`] returns cached tokens without waiting. A request runs on a thread of the runtime's
-//! blocking pool; all tasks that need a token of one scope set share it, and it goes on when a task is
-//! dropped. Shutting the runtime down waits for it, at most until its deadline. The runtime needs its
-//! time driver (`enable_time`, which `#[tokio::main]` turns on).
+//! [`Broker::token`] returns cached tokens without waiting. A request uses no thread: a task of the runtime
+//! sends it and waits for its answer. All tasks and threads that need a token of one scope set share it, and
+//! it goes on when a task that awaits it is dropped.
+//!
+//! The runtime needs its I/O and time drivers (`enable_all`, which `#[tokio::main]` turns on). Shutting it down
+//! cancels its requests; a caller on another runtime or thread that awaits one of them sends its own.
 //!
 //! ```
 //! # #[cfg(unix)] {
@@ -23,19 +25,33 @@
 //! # Ok::<(), domo_token_client::Error>(())
 //! ```
 
-use std::fmt;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
+use crate::broker::{DEFAULT_TIMEOUT, default_address};
+use crate::clock::{BootTime, boot_now};
 use crate::error::Error;
+use crate::find_broker::Address;
 use crate::in_flight::{CallerRequest, Requirement, Role};
-use crate::process::spawn;
-use crate::token::Token;
-use crate::watch::Stop;
+use crate::process::Watching;
+use crate::token::{Token, TokenKey};
+use crate::transport::{ReadPart, Transport};
+use domo_token_protocol::messages::Request;
+
+mod driver;
+#[cfg_attr(windows, path = "tokio/stream_windows.rs")]
+mod stream;
+mod transport;
+mod watch;
+
+#[cfg(windows)]
+pub(crate) use driver::AsyncConnection;
+pub use watch::Watch;
 
 /// A connection to the broker of this host, and the tokens that this process has cached. It can be made
 /// from a [`crate::Broker`], whose tokens it then shares.
@@ -59,7 +75,7 @@ impl Broker {
     ///
     /// As there.
     pub async fn connect() -> Result<Self, Error> {
-        blocking(crate::Broker::connect).await.map(Self)
+        Self::open(default_address()?).await
     }
 
     /// Connects as [`crate::Broker::connect_to`] does.
@@ -68,8 +84,12 @@ impl Broker {
     ///
     /// As there.
     pub async fn connect_to(path: impl Into<PathBuf>) -> Result<Self, Error> {
-        let path = path.into();
-        blocking(|| crate::Broker::connect_to(path)).await.map(Self)
+        Self::open(Address::named(&path.into())).await
+    }
+
+    async fn open(address: Address) -> Result<Self, Error> {
+        let transport = Transport::open_async(address, boot_now() + DEFAULT_TIMEOUT);
+        Ok(Self(crate::Broker::new(transport.await?)))
     }
 
     /// Returns a broker that connects on its first call, as [`crate::Broker::lazy`].
@@ -123,41 +143,57 @@ impl Broker {
         obtain(&self.0, self.0.call(rejected.key().clone(), requirement)).await
     }
 
-    /// Keeps a valid token cached, as [`crate::Broker::keep`].
+    /// Keeps a valid token cached, as [`crate::Broker::keep`], by a task in place of the thread. The task ends with
+    /// the last clone of this broker, or with its runtime.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// [`Error::InvalidScope`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
     pub fn keep(&self, scopes: &str) -> Result<(), Error> {
-        self.0.keep(scopes)
+        let start = |key| {
+            let mut watch = self.watch_key(key);
+            let task = tokio::spawn(async move { while watch.next().await.is_some() {} });
+            Ok(Watching::Task(task.abort_handle()))
+        };
+        self.0.shared().keep_with(self.0.key(scopes)?, start)
     }
 
     /// Returns the current token for these scopes, then each new one. See [`Watch`].
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidScope`](crate::ErrorKind::InvalidScope), or [`ErrorKind::Io`](crate::ErrorKind::Io) if no thread can be started.
+    /// [`ErrorKind::InvalidScope`](crate::ErrorKind::InvalidScope); the watch returns all other errors.
     pub fn watch(&self, scopes: &str) -> Result<Watch, Error> {
-        let stop = Arc::new(Stop::new());
-        let tokens = self.0.watch(scopes)?.until(Arc::clone(&stop));
-        let (sender, receiver) = mpsc::channel(1);
-        spawn(move || {
-            for item in tokens {
-                if sender.blocking_send(item).is_err() {
-                    return;
-                }
-            }
-        })?;
-        Ok(Watch {
-            tokens: receiver,
-            stop,
-        })
+        Ok(self.watch_key(self.0.key(scopes)?))
+    }
+
+    fn watch_key(&self, key: TokenKey) -> Watch {
+        let shared = self.0.shared();
+        let transport = Arc::clone(&shared.process().transport);
+        Watch::new(transport, shared.watch_state(key))
     }
 
     /// Returns the path of the broker's socket, as [`crate::Broker::socket`].
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.0.socket()
+    }
+
+    pub(crate) async fn query<T: Default>(
+        &self,
+        request: &Request,
+        read: &ReadPart<'_, T>,
+    ) -> Result<T, Error> {
+        let process = self.0.shared().process();
+        let within = self.0.time_limits();
+        let transport = &process.transport;
+        transport
+            .request_async(within, &|_| request.clone(), read)
+            .await
     }
 }
 
@@ -207,58 +243,35 @@ async fn obtain(broker: &crate::Broker, mut call: CallerRequest) -> Result<Token
     loop {
         let request = match process.join_or_lead(&mut call, &shared.cache) {
             Role::Cached(token) => return Ok(token),
-            Role::Follow(request) => request,
+            Role::Follow(request) => {
+                request.wait_async(call.cancel_at()).await;
+                request
+            }
             Role::Lead(leader) => {
                 let request = leader.request();
                 let (process, cache) = (Arc::clone(&process), Arc::clone(&shared.cache));
                 // It completes even if the task that awaits it is dropped.
-                spawn_blocking(move || leader.run(|request| process.send(request), &cache));
+                let leading = tokio::spawn(async move {
+                    let result = process.send_async(&leader.request()).await;
+                    leader.complete(result, &cache);
+                });
+                wait_for(leading, call.cancel_at()).await?;
                 request
             }
         };
-        request.wait_async(call.cancel_at()).await;
         if let Some(result) = request.resolve(&call, &shared.cache) {
             return result;
         }
     }
 }
 
-/// The tokens of one scope set, from [`Broker::watch`], in the order of [`crate::Watch`]. A thread
-/// receives them; it ends when this is dropped.
-pub struct Watch {
-    tokens: mpsc::Receiver<Result<Token, Error>>,
-    stop: Arc<Stop>,
-}
-
-impl Watch {
-    /// Returns the next item; `None` after the last one, and in a forked child, which has no such thread.
-    /// Dropping the future loses no item.
-    pub async fn next(&mut self) -> Option<Result<Token, Error>> {
-        if !self.stop.is_of_this_process() {
-            return None;
-        }
-        self.tokens.recv().await
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.stop.stop();
-    }
-}
-
-pub(crate) async fn blocking<T: Send + 'static>(
-    job: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    match spawn_blocking(job).await {
-        Ok(result) => result,
-        Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
-        Err(_) => Err(Error::later("the runtime is shutting down")),
-    }
-}
-
-impl fmt::Debug for Watch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").finish_non_exhaustive()
+/// Waits until the task has ended, at most until `until`. Panics if it has panicked, as it does on a runtime
+/// without drivers.
+async fn wait_for(task: JoinHandle<()>, until: BootTime) -> Result<(), Error> {
+    let left = until.saturating_since(boot_now());
+    match timeout(left, task).await {
+        Ok(Err(ended)) if ended.is_panic() => resume_unwind(ended.into_panic()),
+        Ok(Err(_)) => Err(Error::later("the runtime is shutting down")),
+        Ok(Ok(())) | Err(_) => Ok(()),
     }
 }

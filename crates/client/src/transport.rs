@@ -9,8 +9,10 @@ use crate::blocking::BlockingConnection;
 use crate::clock::{BootTime, boot_now};
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::find_broker::Address;
+use crate::find_broker::{Address, Target};
 use crate::retry::{AttemptError, ConnectAttempts, Decision, GRACE, RequestAttempts, RetryPolicy};
+#[cfg(all(windows, feature = "tokio"))]
+use crate::tokio::AsyncConnection;
 use domo_token_protocol::messages::{RefusalKind, Request, Response};
 
 /// The connections to one broker. The threads of a process share it.
@@ -18,6 +20,9 @@ pub(crate) struct Transport {
     address: Address,
     /// A connection that no call uses; a call that finds none makes its own.
     idle: Mutex<Option<BlockingConnection>>,
+    /// The same of the async calls, which can't use that one: with the id of its runtime.
+    #[cfg(all(windows, feature = "tokio"))]
+    idle_async: Mutex<Option<(AsyncConnection, tokio::runtime::Id)>>,
     /// Whether there has been a connection.
     has_connected: AtomicBool,
 }
@@ -40,6 +45,8 @@ impl Transport {
         Self {
             address,
             idle: Mutex::new(None),
+            #[cfg(all(windows, feature = "tokio"))]
+            idle_async: Mutex::new(None),
             has_connected: AtomicBool::new(false),
         }
     }
@@ -67,7 +74,7 @@ impl Transport {
         let idle = self.idle();
         let connected = idle.as_ref().map(|idle| Arc::clone(idle.state.broker()));
         drop(idle);
-        connected.unwrap_or_else(|| self.address.target().path)
+        connected.unwrap_or_else(|| self.target().path)
     }
 
     /// Sends a request and returns its response, which `read` assembles from its parts. A part that `read`
@@ -109,24 +116,24 @@ impl Transport {
         }
     }
 
+    /// Returns the socket to connect to now.
+    pub(crate) fn target(&self) -> Target {
+        self.address.target()
+    }
+
     /// Connects and checks the server. Retries for as long as `retry` and the deadline allow.
     pub(crate) fn connect(
         &self,
         deadline: BootTime,
         retry: RetryPolicy,
     ) -> Result<BlockingConnection, Error> {
-        let retry = if self.has_connected.load(Ordering::Relaxed) {
-            retry
-        } else {
-            retry.before_first()
-        };
-        let mut attempts = ConnectAttempts::new(boot_now(), deadline, retry);
+        let mut attempts = self.connect_attempts(deadline, retry);
         loop {
-            let target = self.address.target();
+            let target = self.target();
             let error = match BlockingConnection::open(&target, deadline) {
                 Ok(connection) => {
                     target.check(&connection.stream)?;
-                    self.has_connected.store(true, Ordering::Relaxed);
+                    self.record_connection();
                     return Ok(connection);
                 }
                 Err(error) => error,
@@ -138,15 +145,34 @@ impl Transport {
         }
     }
 
+    /// Starts the attempts of one connect. Before the first connection there may be no broker at all.
+    pub(crate) fn connect_attempts(
+        &self,
+        deadline: BootTime,
+        retry: RetryPolicy,
+    ) -> ConnectAttempts {
+        let retry = if self.has_connected.load(Ordering::Relaxed) {
+            retry
+        } else {
+            retry.before_first()
+        };
+        ConnectAttempts::new(boot_now(), deadline, retry)
+    }
+
+    /// Records that a connection was made to a server that passed the checks.
+    pub(crate) fn record_connection(&self) {
+        self.has_connected.store(true, Ordering::Relaxed);
+    }
+
     /// Returns the idle connection, unless bytes have come meanwhile, which would be read as the response, or
     /// its end.
-    fn take_idle(&self) -> Option<BlockingConnection> {
+    pub(crate) fn take_idle(&self) -> Option<BlockingConnection> {
         self.idle().take().filter(BlockingConnection::is_quiet)
     }
 
     /// Keeps a connection for the next call, unless it has unread bytes, which would be read as the next
     /// response.
-    fn put_back(&self, connection: BlockingConnection) {
+    pub(crate) fn put_back(&self, connection: BlockingConnection) {
         if !connection.state.has_unread() {
             *self.idle() = Some(connection);
         }
@@ -154,6 +180,14 @@ impl Transport {
 
     fn idle(&self) -> MutexGuard<'_, Option<BlockingConnection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(all(windows, feature = "tokio"))]
+    pub(crate) fn idle_async(
+        &self,
+    ) -> MutexGuard<'_, Option<(AsyncConnection, tokio::runtime::Id)>> {
+        let idle = self.idle_async.lock();
+        idle.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -178,7 +212,7 @@ fn attempt<T: Default>(
 }
 
 /// Adds one part of a response to the answer.
-fn add_part<T>(
+pub(crate) fn add_part<T>(
     answer: &mut T,
     response: Response,
     connection: &Connection,

@@ -1,4 +1,5 @@
-//! [`Watch`]: receives each new token of a scope set over its own connection.
+//! [`Watch`]: receives each new token of a scope set over its own connection. [`WatchState`] decides what each
+//! response and failure means, also for the watch of module `tokio`.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +19,7 @@ use crate::transport::{Transport, sleep, unexpected};
 use domo_token_protocol::messages::{Refusal, RefusalKind, Request, Response, VERSION};
 
 /// The time limit of connecting and sending the request.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The time limit of one read, which then starts again. Where a thread can't be woken from a read, this
 /// is how often it polls its stop flag.
@@ -38,28 +39,14 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// [`ErrorKind::Gone`], and after any other error, the iterator ends.
 pub struct Watch {
     transport: Arc<Transport>,
-    cache: Arc<TokenCache>,
-    key: TokenKey,
+    state: WatchState,
     /// With the process that made it: a forked child must not use its parent's connection.
     connection: Option<(BlockingConnection, ProcessIdentity)>,
-    /// The protocol version of the next connection.
-    version: u8,
-    /// The generation of the last token returned.
-    last_generation: Option<u64>,
-    /// Whether a broker has answered.
-    answered: bool,
-    /// Whether this outage of the broker has been returned as an error.
-    outage_reported: bool,
-    /// The pause before the next attempt to connect.
-    pause: Duration,
-    ended: bool,
     stop: Option<Arc<Stop>>,
 }
 
 /// Ends a [`Watch`] from another thread.
 pub(crate) struct Stop {
-    /// In a forked child there is nothing to end: the thread and the connection are its parent's.
-    process: ProcessIdentity,
     stopped: AtomicBool,
     /// Wakes the thread from a read.
     shutdown: Mutex<Option<Shutdown>>,
@@ -68,7 +55,6 @@ pub(crate) struct Stop {
 impl Stop {
     pub(crate) fn new() -> Self {
         Self {
-            process: ProcessIdentity::current(),
             stopped: AtomicBool::new(false),
             shutdown: Mutex::new(None),
         }
@@ -76,18 +62,11 @@ impl Stop {
 
     /// Ends the watch, also while it reads.
     pub(crate) fn stop(&self) {
-        if !self.is_of_this_process() {
-            return;
-        }
         // Before the lock: a connection made from now on is not read from.
         self.stopped.store(true, Ordering::SeqCst);
         if let Some(shutdown) = self.shutdown().take() {
             shutdown.now();
         }
-    }
-
-    pub(crate) fn is_of_this_process(&self) -> bool {
-        self.process.is_current()
     }
 
     fn is_stopped(&self) -> bool {
@@ -99,31 +78,12 @@ impl Stop {
     }
 }
 
-/// What a wait for the next item resulted in.
-enum Event {
-    Item(Box<Result<Token, Error>>),
-    /// The last item.
-    Last(Error),
-    /// The broker cannot be reached, or is busy.
-    Outage(Error),
-    /// The connection ended: the broker may be restarting.
-    Lost,
-    Nothing,
-}
-
 impl Watch {
-    pub(crate) fn new(transport: Arc<Transport>, cache: Arc<TokenCache>, key: TokenKey) -> Self {
+    pub(crate) fn new(transport: Arc<Transport>, state: WatchState) -> Self {
         Self {
             transport,
-            cache,
-            key,
+            state,
             connection: None,
-            version: VERSION,
-            last_generation: None,
-            answered: false,
-            outage_reported: false,
-            pause: Duration::ZERO,
-            ended: false,
             stop: None,
         }
     }
@@ -134,37 +94,171 @@ impl Watch {
         self
     }
 
-    fn next_event(&mut self) -> Event {
+    fn next_step(&mut self) -> Step {
         let existing = self.connection.take();
         let Some((mut connection, process)) = existing.filter(|(_, process)| process.is_current())
         else {
             return self.connect();
         };
-        let response = match connection.receive(boot_now() + READ_TIMEOUT) {
+        let received = connection.receive(boot_now() + READ_TIMEOUT);
+        let step = self.state.received(received, connection.state.broker());
+        if step.keeps_connection() {
+            self.connection = Some((connection, process));
+        }
+        step
+    }
+
+    fn connect(&mut self) -> Step {
+        if let Some(stop) = &self.stop {
+            *stop.shutdown() = None;
+        }
+        let (pause, version) = self.state.next_connection();
+        sleep(pause);
+        let deadline = boot_now() + CONNECT_TIMEOUT;
+        let mut connection = match self.transport.connect(deadline, RetryPolicy::FIRST) {
+            Ok(connection) => connection,
+            Err(error) => return self.state.not_connected(error),
+        };
+        connection.state.speak(version);
+        if let Some(stop) = &self.stop {
+            *stop.shutdown() = Shutdown::of(&connection);
+        }
+        if let Err(failure) = connection.send(&self.state.request(), deadline) {
+            return self.state.not_sent(failure);
+        }
+        self.connection = Some((connection, ProcessIdentity::current()));
+        Step::Receive(None)
+    }
+}
+
+impl Iterator for Watch {
+    type Item = Result<Token, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let is_stopped =
+            |stop: &Option<Arc<Stop>>| stop.as_ref().is_some_and(|stop| stop.is_stopped());
+        while !self.state.has_ended() && !is_stopped(&self.stop) {
+            if let Some(item) = self.next_step().into_item() {
+                return Some(item);
+            }
+        }
+        None
+    }
+}
+
+/// What a watch does after an event.
+pub(crate) enum Step {
+    /// It receives again, after it has returned the item.
+    Receive(Option<Result<Token, Error>>),
+    /// It closes the connection and connects again, after it has returned the item.
+    Reconnect(Option<Result<Token, Error>>),
+    /// It closes the connection and ends with this item.
+    End(Error),
+}
+
+impl Step {
+    pub(crate) fn keeps_connection(&self) -> bool {
+        matches!(self, Self::Receive(_))
+    }
+
+    pub(crate) fn into_item(self) -> Option<Result<Token, Error>> {
+        match self {
+            Self::Receive(item) | Self::Reconnect(item) => item,
+            Self::End(error) => Some(Err(error)),
+        }
+    }
+}
+
+/// The state of a watch between two connections, and what the events of a connection mean.
+pub(crate) struct WatchState {
+    cache: Arc<TokenCache>,
+    key: TokenKey,
+    /// The protocol version of the next connection.
+    version: u8,
+    /// The generation of the last token returned.
+    last_generation: Option<u64>,
+    /// Whether a broker has answered.
+    answered: bool,
+    /// Whether this outage of the broker has been returned as an error.
+    outage_reported: bool,
+    /// The pause before the next attempt to connect.
+    pause: Duration,
+    ended: bool,
+}
+
+impl WatchState {
+    pub(crate) fn new(cache: Arc<TokenCache>, key: TokenKey) -> Self {
+        Self {
+            cache,
+            key,
+            version: VERSION,
+            last_generation: None,
+            answered: false,
+            outage_reported: false,
+            pause: Duration::ZERO,
+            ended: false,
+        }
+    }
+
+    /// Returns whether the last item has been returned.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Returns the request of each connection.
+    pub(crate) fn request(&self) -> Request {
+        Request::Watch(self.key.asked())
+    }
+
+    /// Returns the pause before the next connection, and its protocol version.
+    pub(crate) fn next_connection(&mut self) -> (Duration, u8) {
+        let pause = self.pause;
+        self.pause = (pause * 2 + Backoff::default().next()).min(MAX_PAUSE);
+        // Only the one after this: by then it may be a newer broker.
+        (pause, std::mem::replace(&mut self.version, VERSION))
+    }
+
+    /// Returns what an error of connecting means.
+    pub(crate) fn not_connected(&mut self, error: Error) -> Step {
+        let is_local = matches!(error.kind(), ErrorKind::Io | ErrorKind::NotPermitted);
+        self.outage_or_end(error, is_local)
+    }
+
+    /// Returns what a failure to send the request means.
+    pub(crate) fn not_sent(&mut self, failure: Failure) -> Step {
+        if matches!(failure, Failure::Lost | Failure::Late) {
+            return Step::Reconnect(None);
+        }
+        self.connection_failed(failure)
+    }
+
+    /// Returns what was received means, or the failure to receive it, from the socket at `broker`.
+    pub(crate) fn received(
+        &mut self,
+        received: Result<Response, Failure>,
+        broker: &Arc<Path>,
+    ) -> Step {
+        match received {
+            Ok(response) => self.handle(response, broker),
             Err(Failure::Lost) => {
                 // All watchers of a broker lose their connections at the same moment.
                 self.pause = self.pause.max(Backoff::default().next());
-                return Event::Lost;
+                Step::Reconnect(None)
             }
             Err(Failure::OlderVersion(theirs)) => {
                 self.version = theirs;
                 self.pause = Duration::ZERO;
-                return Event::Nothing;
+                Step::Reconnect(None)
             }
-            Err(Failure::Late) => {
-                self.connection = Some((connection, process));
-                return Event::Nothing;
+            Err(Failure::Late) => Step::Receive(None),
+            Err(failure @ (Failure::Version(_) | Failure::Malformed(_) | Failure::Io(_))) => {
+                self.connection_failed(failure)
             }
-            Err(failure) => return self.connection_failed(failure),
-            Ok(response) => response,
-        };
-        self.answered = true;
-        let broker = Arc::clone(connection.state.broker());
-        self.connection = Some((connection, process));
-        self.handle(response, &broker)
+        }
     }
 
-    fn handle(&mut self, response: Response, broker: &Arc<Path>) -> Event {
+    fn handle(&mut self, response: Response, broker: &Arc<Path>) -> Step {
+        self.answered = true;
         // A broker that is only ever busy does not end an outage.
         let busy = |refusal: &Refusal| refusal.kind == RefusalKind::Busy;
         if !matches!(&response, Response::Refusal(refusal) if busy(refusal)) {
@@ -175,112 +269,67 @@ impl Watch {
             return self.refused(refusal);
         }
         let Response::Token(answer) = response else {
-            return Event::Last(unexpected(&response));
+            return self.end(unexpected(&response));
         };
         let token = match Token::new(answer, &self.key, None, broker) {
             Ok(token) => token,
-            Err(error) => return Event::Last(error),
+            Err(error) => return self.end(error),
         };
         let is_known = self.last_generation.replace(token.generation()) == Some(token.generation());
         // A caller that reads late finds tokens that have expired meanwhile.
         if is_known || token.expires_in().is_zero() {
-            return Event::Nothing;
+            return Step::Receive(None);
         }
         self.cache.insert(&token);
-        Event::Item(Box::new(Ok(token)))
+        Step::Receive(Some(Ok(token)))
     }
 
-    fn refused(&mut self, refusal: Refusal) -> Event {
+    fn refused(&mut self, refusal: Refusal) -> Step {
         let kind = refusal.kind;
         let error = Error::refused(refusal);
         match kind {
-            RefusalKind::Unavailable => Event::Item(Box::new(Err(error))),
-            RefusalKind::Busy => {
-                self.connection = None;
-                Event::Outage(error)
-            }
+            RefusalKind::Unavailable => Step::Receive(Some(Err(error))),
+            RefusalKind::Busy => self.outage(error),
             RefusalKind::NotPermitted
             | RefusalKind::UnknownClient
             | RefusalKind::UnknownScope
             | RefusalKind::MinTtlTooLong
             | RefusalKind::Denied
-            | RefusalKind::Gone => Event::Last(error),
+            | RefusalKind::Gone => self.end(error),
         }
     }
 
-    fn connect(&mut self) -> Event {
-        if let Some(stop) = &self.stop {
-            *stop.shutdown() = None;
-        }
-        sleep(self.pause);
-        self.pause = (self.pause * 2 + Backoff::default().next()).min(MAX_PAUSE);
-        let deadline = boot_now() + CONNECT_TIMEOUT;
-        let mut connection = match self.transport.connect(deadline, RetryPolicy::FIRST) {
-            Ok(connection) => connection,
-            Err(error) => {
-                let is_local = matches!(error.kind(), ErrorKind::Io | ErrorKind::NotPermitted);
-                return self.outage_or_end(error, is_local);
-            }
-        };
-        // Only the one after this: by then it may be a newer broker.
-        connection
-            .state
-            .speak(std::mem::replace(&mut self.version, VERSION));
-        if let Some(stop) = &self.stop {
-            *stop.shutdown() = Shutdown::of(&connection);
-        }
-        match connection.send(&Request::Watch(self.key.asked()), deadline) {
-            Ok(()) => self.connection = Some((connection, ProcessIdentity::current())),
-            Err(Failure::Lost | Failure::Late) => {}
-            Err(failure) => return self.connection_failed(failure),
-        }
-        Event::Nothing
-    }
-
-    fn connection_failed(&self, failure: Failure) -> Event {
+    fn connection_failed(&mut self, failure: Failure) -> Step {
         let is_local = matches!(failure, Failure::Io(_));
         self.outage_or_end(failure.into(), is_local)
     }
 
     /// Returns what an error without a response means. Once a broker has answered, a local error is an
     /// outage: a descriptor may become free, and a directory that is being created gets its mode.
-    fn outage_or_end(&self, error: Error, is_local: bool) -> Event {
+    fn outage_or_end(&mut self, error: Error, is_local: bool) -> Step {
         if error.is_retryable() || (self.answered && is_local) {
-            return Event::Outage(error);
+            return self.outage(error);
         }
-        Event::Last(error)
+        self.end(error)
     }
-}
 
-impl Iterator for Watch {
-    type Item = Result<Token, Error>;
+    /// The broker cannot be reached, or is busy: returns the error once.
+    fn outage(&mut self, error: Error) -> Step {
+        let is_first = !std::mem::replace(&mut self.outage_reported, true);
+        Step::Reconnect(is_first.then_some(Err(error)))
+    }
 
-    fn next(&mut self) -> Option<Self::Item> {
-        while !self.ended && !self.stop.as_ref().is_some_and(|stop| stop.is_stopped()) {
-            match self.next_event() {
-                Event::Item(item) => return Some(*item),
-                Event::Last(error) => {
-                    self.ended = true;
-                    self.connection = None;
-                    return Some(Err(error));
-                }
-                Event::Outage(error) => {
-                    if !std::mem::replace(&mut self.outage_reported, true) {
-                        return Some(Err(error));
-                    }
-                }
-                Event::Lost | Event::Nothing => {}
-            }
-        }
-        None
+    fn end(&mut self, error: Error) -> Step {
+        self.ended = true;
+        Step::End(error)
     }
 }
 
 impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Watch")
-            .field("key", &self.key)
-            .field("last_generation", &self.last_generation)
+            .field("key", &self.state.key)
+            .field("last_generation", &self.state.last_generation)
             .finish_non_exhaustive()
     }
 }

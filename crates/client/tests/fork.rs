@@ -259,31 +259,100 @@ fn grandchild_with_a_reused_pid_makes_its_own_connection() {
 }
 
 #[cfg(feature = "tokio")]
-#[test]
-fn child_that_drops_a_watch_does_not_affect_its_parents_connection() {
-    let (release, gate) = gate();
-    let fake = Fake::start(move |_, mut peer| {
-        while peer.request().is_some() {
-            peer.answer(&token(7));
-            gate.wait();
-            peer.answer(&token(8));
-        }
-    });
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_all().build().unwrap();
-    let broker = domo_token_client::tokio::Broker::from(fake.broker());
-    let mut watch = broker.watch("data").unwrap();
-    let next = |watch: &mut domo_token_client::tokio::Watch| {
+mod asynchronous {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::Mutex;
+    use std::sync::mpsc::channel;
+    use std::task::{Context, Poll, Waker};
+
+    use domo_token_client::tokio::{Broker, Watch};
+    use tokio::runtime::{Builder, Runtime};
+
+    use super::*;
+
+    fn runtime() -> Runtime {
+        Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    fn next(runtime: &Runtime, watch: &mut Watch) -> u64 {
         let waiting = async { tokio::time::timeout(PATIENCE, watch.next()).await };
         let token = runtime.block_on(waiting).unwrap();
         token.unwrap().unwrap().generation()
-    };
-    assert_eq!(next(&mut watch), 7);
-    let mut only = Some(watch);
-    assert!(in_a_child(|| only.take().is_some()));
-    release.send(()).unwrap();
-    assert_eq!(next(&mut only.unwrap()), 8);
-    assert_eq!(fake.connections(), 2, "the broker's own and the watch's");
+    }
+
+    #[test]
+    fn child_makes_its_own_connection_on_its_own_runtime() {
+        let fake = identifying_connections();
+        let broker = Broker::from(fake.broker());
+        let parent = runtime();
+        assert!(parent.block_on(broker.token("1")).is_ok());
+        assert!(in_a_child(|| {
+            let own = runtime().block_on(broker.token("2"));
+            own.unwrap().generation() == 1_000_002
+        }));
+        let third = parent.block_on(broker.token("3")).unwrap();
+        assert_eq!(third.generation(), 3, "over the first");
+        assert_eq!(fake.connections(), 2);
+    }
+
+    #[test]
+    fn watch_has_ended_in_a_child_that_does_not_affect_its_parents_connection() {
+        let (release, gate) = gate();
+        let fake = Fake::start(move |_, mut peer| {
+            while peer.request().is_some() {
+                peer.answer(&token(7));
+                gate.wait();
+                peer.answer(&token(8));
+            }
+        });
+        let runtime = runtime();
+        let broker = Broker::from(fake.broker());
+        let mut watch = broker.watch("data").unwrap();
+        assert_eq!(next(&runtime, &mut watch), 7);
+        let mut only = Some(watch);
+        assert!(in_a_child(|| {
+            let mut watch = only.take().unwrap();
+            let mut context = Context::from_waker(Waker::noop());
+            let polled = pin!(watch.next()).poll(&mut context);
+            drop(watch);
+            matches!(polled, Poll::Ready(None))
+        }));
+        release.send(()).unwrap();
+        assert_eq!(next(&runtime, &mut only.unwrap()), 8);
+        assert_eq!(fake.connections(), 2, "the broker's own and the watch's");
+    }
+
+    #[test]
+    fn dropped_watch_disconnects_although_a_child_has_its_socket() {
+        let (closed_sender, closed) = channel();
+        let closed_sender = Mutex::new(closed_sender);
+        let fake = Fake::start(move |_, mut peer| {
+            while let Some(Request::Watch(_)) = peer.request() {
+                peer.answer(&token(7));
+                let _ = peer.stream.read(&mut [0]);
+                closed_sender.lock().unwrap().send(()).unwrap();
+            }
+        });
+        let runtime = runtime();
+        let mut watch = Broker::from(fake.broker()).watch("data").unwrap();
+        assert_eq!(next(&runtime, &mut watch), 7);
+        let (mut parent, mut child) = UnixStream::pair().unwrap();
+        thread::scope(|scope| {
+            let living = scope.spawn(move || {
+                in_a_child(|| {
+                    child.write_all(&[0]).unwrap();
+                    child.read_exact(&mut [0]).is_ok()
+                })
+            });
+            parent.read_exact(&mut [0]).unwrap();
+            drop(watch);
+            let disconnected = closed.recv_timeout(PATIENCE);
+            parent.write_all(&[0]).unwrap();
+            assert!(living.join().unwrap());
+            assert_eq!(disconnected, Ok(()));
+        });
+    }
 }
 
 #[cfg(feature = "testing")]

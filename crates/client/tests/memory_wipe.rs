@@ -45,15 +45,20 @@ fn found_in_memory(pid: u32, what: &str) -> usize {
     found
 }
 
-#[test]
-#[ignore = "the app of the next one, which starts it as a process of its own"]
-fn the_app() {
-    let broker = Broker::connect_to(std::env::var_os(SOCKET).unwrap()).unwrap();
+/// The steps of an app, each of which the test checks before the next one.
+fn steps() -> impl FnMut(&str) {
     let mut orders = std::io::stdin().lock().lines();
-    let mut done = |what: &str| {
+    move |what: &str| {
         println!("done: {what}");
         orders.next().unwrap().unwrap();
-    };
+    }
+}
+
+#[test]
+#[ignore = "the app of a test below, which starts it as a process of its own"]
+fn the_app() {
+    let broker = Broker::connect_to(std::env::var_os(SOCKET).unwrap()).unwrap();
+    let mut done = steps();
     let token = broker.token("data").unwrap();
     done("asked");
     drop(token.authorization());
@@ -65,8 +70,40 @@ fn the_app() {
     done("dropped");
 }
 
+#[cfg(feature = "tokio")]
+#[test]
+#[ignore = "the app of a test below, which starts it as a process of its own"]
+fn the_async_app() {
+    use domo_token_client::tokio::Broker;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().unwrap();
+    let path = std::env::var_os(SOCKET).unwrap();
+    let broker = runtime.block_on(Broker::connect_to(path)).unwrap();
+    let mut done = steps();
+    let token = runtime.block_on(broker.token("data")).unwrap();
+    done("asked");
+    drop(token.authorization());
+    done("written into a header");
+    let renewed = runtime.block_on(broker.renew(&token)).unwrap();
+    drop(token);
+    done("renewed");
+    drop((broker, renewed));
+    done("dropped");
+}
+
 #[test]
 fn token_text_is_in_memory_once_while_cached_and_nowhere_after() {
+    check_memory_of("the_app");
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn token_text_of_an_async_app_is_in_memory_once_while_cached_and_nowhere_after() {
+    check_memory_of("the_async_app");
+}
+
+/// Checks the memory of the app with that name after each of its steps.
+fn check_memory_of(app: &str) {
     let fake = Fake::answering(|_, request| {
         let mut response = renewed(request);
         if let Response::Token(answer) = &mut response {
@@ -75,7 +112,7 @@ fn token_text_is_in_memory_once_while_cached_and_nowhere_after() {
         response
     });
     let mut app = Command::new(std::env::current_exe().unwrap())
-        .args(["the_app", "--exact", "--ignored", "--nocapture"])
+        .args([app, "--exact", "--ignored", "--nocapture"])
         .env(SOCKET, fake.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -3,6 +3,7 @@
 use std::fs;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use std::sync::OnceLock;
 
 use super::Target;
 use crate::error::{Error, HOST_SOCKET, SocketOrigin};
-use crate::stream::Stream;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use crate::stream;
 
 /// Mode bits by which group or others may write.
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -81,8 +83,8 @@ impl Target {
     /// A user without a uid in this user namespace is none of these. Then the directories' modes decide: only their
     /// owners may be able to create a socket there.
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    pub(crate) fn check(&self, stream: &Stream) -> Result<(), Error> {
-        let server = known(stream.server().map_err(|error| self.io(error))?);
+    pub(crate) fn check(&self, stream: &impl AsFd) -> Result<(), Error> {
+        let server = known(stream::server(stream).map_err(|error| self.io(error))?);
         let directory = self.directory();
         // In this order, because a script pays for each system call.
         if let Some(uid) = server
@@ -161,7 +163,7 @@ impl Target {
 
     /// Accepts every server: on other systems it is not identified, and the directory's permissions are sufficient.
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    pub(crate) fn check(&self, _: &Stream) -> Result<(), Error> {
+    pub(crate) fn check(&self, _: &impl AsFd) -> Result<(), Error> {
         let _ = self.is_named();
         Ok(())
     }

@@ -1,12 +1,12 @@
 //! The host's named pipe.
 
 use std::io;
+use std::os::windows::io::AsHandle;
 use std::path::{Path, PathBuf};
 
 use super::Target;
 use crate::error::{Error, SocketOrigin};
 use crate::pipe::DEFAULT;
-use crate::stream::Stream;
 use crate::windows_owner::{self as owner, ADMINISTRATORS, SYSTEM};
 
 /// The default paths: the host's pipe alone.
@@ -27,9 +27,9 @@ impl Defaults {
 impl Target {
     /// Rejects a server whose pipe belongs neither to this user, nor to the system, nor to the administrators.
     /// Any process can create a pipe of a free name, but not with another owner.
-    pub(crate) fn check(&self, stream: &Stream) -> Result<(), Error> {
+    pub(crate) fn check(&self, stream: &impl AsHandle) -> Result<(), Error> {
         let io = |source: io::Error| Error::unusable_socket(&self.path, source);
-        let server = stream.server().map_err(io)?;
+        let server = owner::of(&stream.as_handle()).map_err(io)?;
         let us = owner::current_user().map_err(io)?;
         if [SYSTEM, ADMINISTRATORS, &us].contains(&server.as_str()) {
             return Ok(());

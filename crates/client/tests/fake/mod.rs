@@ -106,7 +106,7 @@ impl Fake {
     ) -> Self {
         Self::start(move |_, mut peer| {
             while let Some(request) = peer.token_request() {
-                let earlier = peer.asked.load(Ordering::SeqCst) - 1;
+                let earlier = peer.earlier_requests();
                 peer.answer(&granted(&request.subject, answer(earlier, &request)));
             }
         })
@@ -221,6 +221,11 @@ impl Peer {
         self.stream.read_exact(&mut body).ok()?;
         self.asked.fetch_add(1, Ordering::SeqCst);
         Some(frame::decode(&body).unwrap())
+    }
+
+    /// Returns how many requests the broker received before this one, on all connections.
+    pub(crate) fn earlier_requests(&self) -> usize {
+        self.asked.load(Ordering::SeqCst) - 1
     }
 
     /// Returns the next request, or `None` if it is not for a token.
