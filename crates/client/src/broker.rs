@@ -90,19 +90,16 @@ impl Broker {
     ///
     /// ```
     /// # #[cfg(unix)] {
-    /// # mod fake { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake/mod.rs")); }
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let path = folder.path().join("broker.sock");
-    /// # let start = || fake::Fake::start_at(&path, |_, mut peer| {
-    /// #     while peer.request().is_some() { peer.answer(&fake::token(7)); }
-    /// # });
+    /// # let fake = domo_token_client::testing::FakeBroker::start().unwrap();
+    /// # fake.stop();
+    /// # let path = fake.socket();
     /// use domo_token_client::{Broker, ErrorKind};
     ///
-    /// let broker = Broker::lazy_at(&path);
+    /// let broker = Broker::lazy_at(path);
     /// let error = broker.token("data").unwrap_err();
     /// assert_eq!(error.kind(), ErrorKind::NotRunning);
     /// // … the broker starts …
-    /// # let _fake = start();
+    /// # fake.restart().unwrap();
     /// let token = broker.token("data")?;
     /// # let _ = token;
     /// # }
@@ -165,8 +162,7 @@ impl Broker {
     ///
     /// ```
     /// # #[cfg(unix)] {
-    /// # mod fake { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake/mod.rs")); }
-    /// # let fake = fake::Fake::answering(|_, request| fake::renewed(request));
+    /// # let fake = domo_token_client::testing::FakeBroker::start().unwrap();
     /// # let broker = fake.broker();
     /// let token = broker.token("data")?;
     /// assert!(!token.expires_in().is_zero());
@@ -191,8 +187,7 @@ impl Broker {
     ///
     /// ```
     /// # #[cfg(unix)] {
-    /// # mod fake { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake/mod.rs")); }
-    /// # let fake = fake::Fake::answering(|_, request| fake::renewed(request));
+    /// # let fake = domo_token_client::testing::FakeBroker::start().unwrap();
     /// # let broker = fake.broker();
     /// use std::time::Duration;
     ///
@@ -215,8 +210,7 @@ impl Broker {
     ///
     /// ```
     /// # #[cfg(unix)] {
-    /// # mod fake { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake/mod.rs")); }
-    /// # let fake = fake::Fake::answering(|_, request| fake::renewed(request));
+    /// # let fake = domo_token_client::testing::FakeBroker::start().unwrap();
     /// # let broker = fake.broker();
     /// let token = broker.token("data")?;
     /// // … Domo answers 401 …

@@ -21,19 +21,14 @@ impl Broker {
     ///
     /// ```
     /// # #[cfg(unix)] {
-    /// # mod fake { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake/mod.rs")); }
-    /// # use domo_token_protocol::messages::Response;
-    /// # let fake = fake::Fake::start(|_, mut peer| {
-    /// #     peer.request();
-    /// #     peer.answer_all(&[fake::broker_status(), Response::End]);
-    /// # });
+    /// # let fake = domo_token_client::testing::FakeBroker::start().unwrap();
     /// # let broker = fake.broker();
     /// let status = broker.status()?;
     /// println!("up for {} s", status.broker.started.elapsed().as_secs());
     /// for set in &status.scopes {
     ///     println!("{} of {}: {:?}", set.scope, set.client, set.state);
     /// }
-    /// # assert_eq!(status.broker.pid, 4242);
+    /// # assert_eq!(status.broker.pid, std::process::id());
     /// # }
     /// # Ok::<(), domo_token_client::Error>(())
     /// ```

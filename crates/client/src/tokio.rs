@@ -9,16 +9,15 @@
 //!
 //! ```
 //! # #[cfg(unix)] {
-//! # mod fake { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake/mod.rs")); }
-//! # let fake = fake::Fake::granting();
-//! # let path = fake.path();
+//! # let fake = domo_token_client::testing::FakeBroker::start().unwrap();
+//! # let path = fake.socket();
 //! use domo_token_client::tokio::Broker;
 //!
 //! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
 //! # runtime.block_on(async {
 //! let broker = Broker::connect_to(path).await?;
 //! let token = broker.token("data").await?;
-//! # assert_eq!(token.generation(), 7);
+//! # assert_eq!(token.broker(), path);
 //! # Ok::<(), domo_token_client::Error>(())
 //! # })?;
 //! # }

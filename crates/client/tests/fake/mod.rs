@@ -1,4 +1,4 @@
-// A minimal broker for the tests of the client, and for the examples in its docs, which include this file.
+//! A minimal broker for the tests of the client, which decide each byte that it sends.
 
 #[cfg(unix)]
 mod unix;
