@@ -78,7 +78,7 @@ fn again<T: Serialize + DeserializeOwned + PartialEq + Debug>(body: &[u8]) {
     assert_eq!(frame::decode::<T>(body).as_ref(), Ok(&message));
 }
 
-/// Config files: an error is one line, whatever the file holds.
+/// Parses config files: an error is one line for any content.
 pub fn config(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else {
         return;
@@ -125,14 +125,14 @@ fn answer(status: u8, header: Option<(&'static str, &[u8])>, body: &[u8]) {
     assert!(!words.contains(SECRET), "{words}");
 }
 
-/// `Retry-After`, with or without a `Date`, parted by a line's end.
+/// `Retry-After`, with or without a `Date`, separated by a line break.
 pub fn retry_after(bytes: &[u8]) {
     let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
     let value = parts.next().unwrap_or_default();
     let _any = domo::fuzzing::retry_after(value, parts.next());
 }
 
-/// What the kernel tells of a process, which may have chosen parts of it.
+/// Parses what the kernel reports about a process, parts of which the process may have chosen.
 pub fn processes(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else {
         return;

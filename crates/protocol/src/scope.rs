@@ -13,7 +13,7 @@ pub const MAX_SCOPE_BYTES: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ScopeSet(Arc<str>);
 
-/// Why a text is no scope set.
+/// Why a text is not a scope set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScopeError {

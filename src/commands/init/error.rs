@@ -73,7 +73,7 @@ pub enum InitError {
 }
 
 impl InitError {
-    /// The exit code, of sysexits: 75 if Domo couldn't be reached, else 78.
+    /// Returns the exit code, of sysexits: 75 if Domo couldn't be reached, else 78.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         if matches!(self, Self::Unreachable { .. }) {

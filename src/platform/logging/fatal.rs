@@ -26,7 +26,7 @@ pub(super) fn error_line(format: Format, message: &str) -> String {
     line(format, message, None)
 }
 
-/// Returns a panic's message as a line; as text its backtrace follows, if `RUST_BACKTRACE` asks for it.
+/// Returns a panic's message as a line; as text its backtrace follows, if `RUST_BACKTRACE` is set.
 pub(super) fn panic_line(format: Format, panic: &impl fmt::Display) -> String {
     // It begins with the location and a line break.
     let message = panic.to_string().replacen(":\n", ": ", 1);
