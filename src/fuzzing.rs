@@ -56,7 +56,7 @@ pub fn frames(bytes: &[u8]) {
         assert_eq!(bytes.get(..greeting.length()), Some(again));
     }
     if let Ok(Some((body, used))) = frame::split(bytes) {
-        assert!(used <= bytes.len(), "more was used than there is");
+        assert!(used <= bytes.len(), "more bytes were used than there are");
         again::<Request>(body);
         again::<Response>(body);
     }
@@ -112,7 +112,10 @@ fn answer(status: u8, header: Option<(&'static str, &[u8])>, body: &[u8]) {
     let asked = ScopeSet::parse("data user").expect("it is one");
     let error = match domo::fuzzing::answer(status, header, body, &asked, SECRET) {
         Ok(fetched) => {
-            assert!(!fetched.lifetime.is_zero(), "a token that is born dead");
+            assert!(
+                !fetched.lifetime.is_zero(),
+                "a token that has expired on arrival"
+            );
             assert!(asked.missing_from(&fetched.granted).is_empty());
             return;
         }

@@ -68,7 +68,7 @@ pub enum InitError {
          UTF-8, one per line"
     )]
     NotUtf8(&'static str),
-    #[error("nothing was written: standard input: {0}")]
+    #[error("nothing was written: cannot read standard input: {0}")]
     Read(#[from] io::Error),
 }
 
