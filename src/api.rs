@@ -1,4 +1,4 @@
-//! What callers can ask for and what they receive, without bytes, sockets or limits.
+//! The requests of callers and their answers, without bytes, sockets or limits.
 //!
 //! [`handle`] answers a [`Request`] of a [`Caller`]. Each protocol has an adapter in [`crate::server`] that makes
 //! requests from what it reads and writes answers in its own form. A protocol version with other messages
@@ -114,7 +114,7 @@ mod tests {
         ScopeSet::parse(&format!("scope{number}")).unwrap()
     }
 
-    /// A broker whose only client has that many scope sets.
+    /// Returns a broker whose only client has that many scope sets.
     fn broker(sets: usize) -> Broker<SystemClock> {
         let broker = Broker::new(SystemClock::new(), 0, BrokerConfig::default());
         let spec = ClientSpec {

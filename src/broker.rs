@@ -123,13 +123,13 @@ impl<C: Clock> Broker<C> {
         }))
     }
 
-    /// Whether callers must be looked up in the user database.
+    /// Returns whether callers must be looked up in the user database.
     #[must_use]
     pub fn needs_identity(&self) -> bool {
         self.0.has_rules.load(Ordering::Relaxed) || self.0.audit.get().is_some()
     }
 
-    /// Whether any rule names a unit.
+    /// Returns whether any rule names a unit.
     #[must_use]
     pub fn has_units(&self) -> bool {
         self.0.has_units.load(Ordering::Relaxed)

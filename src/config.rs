@@ -197,7 +197,7 @@ impl Config {
         validator.config(raw)
     }
 
-    /// Returns the settings that a running daemon keeps, whatever a reload reads.
+    /// Returns the settings that a running daemon keeps across reloads.
     #[must_use]
     pub fn start_settings(&self) -> StartSettings {
         StartSettings {
@@ -278,7 +278,7 @@ fn validate_group(group: &Principal) -> Option<String> {
     id.is_none().then_some(fault)
 }
 
-/// The JSON Schema of the config file, for editors.
+/// Returns the JSON Schema of the config file, for editors.
 #[must_use]
 pub fn schema() -> String {
     let schema = schemars::schema_for!(RawConfig);

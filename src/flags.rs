@@ -38,7 +38,7 @@ pub struct Flags {
     /// Permit debuggers and core dumps, which can read the secrets in memory
     #[arg(long, global = true, display_order = GLOBAL)]
     pub debuggable: bool,
-    /// The command; without one the daemon runs.
+    /// The command; without one the daemon runs
     #[command(subcommand)]
     pub verb: Option<Verb>,
 }
@@ -233,7 +233,11 @@ pub enum Verb {
         #[arg(long, value_name = "SCOPES", default_value = "data")]
         tokens: Vec<String>,
         /// Request tokens from this URL [default: https://api.domo.com/oauth/token]
-        #[expect(rustdoc::bare_urls, reason = "help would show the brackets")]
+        #[expect(
+            clippy::doc_markdown,
+            rustdoc::bare_urls,
+            reason = "help would show the brackets"
+        )]
         #[arg(long, value_name = "URL")]
         token_url: Option<String>,
         /// Connect through this HTTP proxy: scheme, host and port. The proxy variables of the

@@ -56,7 +56,7 @@ pub fn frames(bytes: &[u8]) {
         assert_eq!(bytes.get(..greeting.length()), Some(again));
     }
     if let Ok(Some((body, used))) = frame::split(bytes) {
-        assert!(used <= bytes.len(), "more was used than there is");
+        assert!(used <= bytes.len(), "more bytes were used than there are");
         again::<Request>(body);
         again::<Response>(body);
     }
@@ -78,7 +78,7 @@ fn again<T: Serialize + DeserializeOwned + PartialEq + Debug>(body: &[u8]) {
     assert_eq!(frame::decode::<T>(body).as_ref(), Ok(&message));
 }
 
-/// Config files: an error is one line, whatever the file holds.
+/// Parses config files: an error is one line for any content.
 pub fn config(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else {
         return;
@@ -112,7 +112,10 @@ fn answer(status: u8, header: Option<(&'static str, &[u8])>, body: &[u8]) {
     let asked = ScopeSet::parse("data user").expect("it is one");
     let error = match domo::fuzzing::answer(status, header, body, &asked, SECRET) {
         Ok(fetched) => {
-            assert!(!fetched.lifetime.is_zero(), "a token that is born dead");
+            assert!(
+                !fetched.lifetime.is_zero(),
+                "a token that has expired on arrival"
+            );
             assert!(asked.missing_from(&fetched.granted).is_empty());
             return;
         }
@@ -132,7 +135,7 @@ pub fn retry_after(bytes: &[u8]) {
     let _any = domo::fuzzing::retry_after(value, parts.next());
 }
 
-/// What the kernel tells of a process, which may have chosen parts of it.
+/// Parses what the kernel reports about a process, parts of which the process may have chosen.
 pub fn processes(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else {
         return;

@@ -242,7 +242,7 @@ fn plain(status: StatusCode, text: impl Into<Bytes>) -> Answer {
     answer
 }
 
-/// Whether the request names this machine as its host, and no web page sent it.
+/// Returns whether the request names this machine as its host, and no web page sent it.
 fn is_local(headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(HOST).iter();
     let host = hosts.next().and_then(|host| host.to_str().ok());

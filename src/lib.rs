@@ -9,7 +9,7 @@
 //! - [`load`]: loads config, credentials and sources, without running anything on them.
 //! - [`audit`]: records in a file which caller was given which token when.
 //! - [`broker`]: answers requests, and runs the loop that executes what the scheduler decides.
-//! - [`api`]: requests and answers, whatever the protocol.
+//! - [`api`]: requests and answers, independent of the protocol.
 //! - [`fdstore`]: keeps tokens over a restart of the service, in systemd's file-descriptor store.
 //! - [`health`]: metrics and health over HTTP, on a loopback port.
 //! - [`server`]: the socket: listener, peers, limits, sessions, and the adapters between protocols and the API.

@@ -63,7 +63,7 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    /// Whether loading the same again may succeed without a change of files or config: a command
+    /// Returns whether loading may succeed later without a change of files or config: a command
     /// failed, or the system had no room.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
@@ -75,7 +75,7 @@ impl LoadError {
         }
     }
 
-    /// Whether no descriptor was left.
+    /// Returns whether no descriptor was left.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
         match self {

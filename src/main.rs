@@ -340,7 +340,10 @@ fn harden_process(harden: bool) -> Result<(), ExitError> {
 fn print(text: &str) -> ExitCode {
     match domo_token_stdout::write(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&format!("standard output: {error}"), EX_IOERR),
+        Err(error) => fail(
+            &format!("cannot write to standard output: {error}"),
+            EX_IOERR,
+        ),
     }
 }
 

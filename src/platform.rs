@@ -4,7 +4,7 @@
 //! - [`logging`]: log lines to standard error or the journal.
 //! - [`child_processes`]: the processes of secret commands, and as PID 1 orphans.
 //! - [`signals`]: signals as messages.
-//! - [`threads`]: jobs that block, each on a thread of its own.
+//! - [`threads`]: jobs that block, each on its own thread.
 //! - `symlink_chain`: follows the symlinks in a path.
 //! - [`file_watch`]: notices that files change.
 //! - [`systemd`]: notifications to systemd, the watchdog, and the descriptors that systemd passes and stores.

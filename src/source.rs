@@ -20,7 +20,7 @@ pub use domo::SourceError;
 /// Requests tokens for one API client.
 pub trait TokenSource: Send + Sync + 'static {
     /// Requests one token, once, within `limit`; never retries. Calls `on_tunnel` as soon as a proxy has opened a
-    /// tunnel: then its login is valid, whatever Domo responds.
+    /// tunnel: then its login is valid, even if Domo rejects the request.
     fn fetch(
         &self,
         scope: &ScopeSet,

@@ -185,7 +185,7 @@ fn open(path: &Path) -> io::Result<File> {
             }
             Some(_) | None => error,
         })?;
-    // The open file counts, whatever was at the path a moment ago.
+    // The open file is checked, because the one at the path may have changed.
     check_audit(&file.metadata()?, path).map_err(|error| without_path(error, path))?;
     fcntl_setfl(&file, OFlags::APPEND)?;
     file_mode::restore_owner(&file, 0o600)?;
@@ -227,7 +227,7 @@ pub fn check(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Standard output or standard error, if `path` names one of them. The user that started the daemon
+/// Returns standard output or standard error, if `path` names one of them. The user that started the daemon
 /// chose where they lead, so nothing is checked; a socket such as the journal's can't be opened again.
 #[cfg(unix)]
 fn own_stream(path: &Path) -> Option<io::Result<File>> {
@@ -271,7 +271,7 @@ fn without_path(error: CredentialsError, path: &Path) -> io::Error {
     }
 }
 
-/// Whether the file at `path`, as an earlier process may have left it, ends within a line.
+/// Returns whether the file at `path`, as an earlier process may have left it, ends within a line.
 fn is_torn(file: &File, path: &Path) -> bool {
     // Opening a pipe for reading can block.
     if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
@@ -287,7 +287,7 @@ fn is_torn(file: &File, path: &Path) -> bool {
     last.unwrap_or(false)
 }
 
-/// Whether `path` still leads to that file, which log rotation renames.
+/// Returns whether `path` still leads to that file, which log rotation renames.
 #[cfg(unix)]
 fn same_file(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -298,7 +298,7 @@ fn same_file(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Whether `path` still leads to that file; Windows identifies a file only while it is open.
+/// Returns whether `path` still leads to that file; Windows identifies a file only while it is open.
 #[cfg(windows)]
 fn same_file(file: &File, path: &Path) -> bool {
     use same_file::Handle;

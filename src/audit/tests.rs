@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// A pipe with a name, and its other end.
+/// Returns a pipe with a name, and its other end.
 fn pipe() -> (TempDir, PathBuf, File) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pipe");
@@ -20,7 +20,7 @@ fn pipe() -> (TempDir, PathBuf, File) {
     (folder, path, reader)
 }
 
-/// What is in the pipe.
+/// Returns what is in the pipe.
 fn drain(pipe: &mut File) -> String {
     let mut bytes = Vec::new();
     let end = pipe.read_to_end(&mut bytes).unwrap_err();
@@ -115,7 +115,7 @@ fn pipe_without_a_reader_is_an_immediate_error() {
     assert!(Audit::open(&path).is_err());
 }
 
-/// The result of `check` of the path, which is compared with the error of a writer.
+/// Returns the result of `check` of the path, which is compared with the error of a writer.
 fn refusal(path: &Path) -> Option<String> {
     let checked = check(path).err().map(|error| error.to_string());
     let opened = Audit::open(path).err().map(|error| error.to_string());

@@ -36,7 +36,7 @@ impl AccessTables {
         self.0.get(client)
     }
 
-    /// The clients that have a table.
+    /// Returns the clients that have a table.
     pub(super) fn clients(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
@@ -45,13 +45,13 @@ impl AccessTables {
         self.0.is_empty()
     }
 
-    /// Whether any rule names units.
+    /// Returns whether any rule names units.
     pub(super) fn has_units(&self) -> bool {
         let mut rules = self.0.values().flat_map(|access| access.0.values());
         rules.any(|rule| !rule.units.is_empty())
     }
 
-    /// Whether any rule needs the names or groups of the user database.
+    /// Returns whether any rule needs the names or groups of the user database.
     pub(super) fn need_user_database(&self) -> bool {
         self.0.values().any(Access::needs_user_database)
     }

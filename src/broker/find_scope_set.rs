@@ -171,7 +171,7 @@ impl State {
         }
     }
 
-    /// Whether status shows a set to this caller.
+    /// Returns whether status shows a set to this caller.
     pub(super) fn may_see(&self, client: &str, scope: &ScopeSet, caller: &Caller) -> bool {
         let access = self.config.access.get(client);
         caller.privileged || access.is_none_or(|access| access.grants(scope, caller))
@@ -275,7 +275,7 @@ fn denial_text(caller: &Caller, described: &str) -> String {
     format!("{caller} may not have {described}")
 }
 
-/// The scopes that a caller names, as they may be shown: they can be as long as a frame.
+/// Returns the requested scopes, cut for messages: they can be as long as a frame.
 fn scope_shown(scope: &str) -> Cow<'_, str> {
     cut(scope, MAX_SCOPE_BYTES)
 }

@@ -139,7 +139,7 @@ impl Failure {
         Self { cause, repeated }
     }
 
-    /// What Domo, or the proxy, rejected.
+    /// Returns what Domo, or the proxy, rejected.
     fn rejected(self) -> Option<&'static str> {
         match self.cause {
             OutageCause::ClientDenied | OutageCause::ClientUnconfirmed => Some("client"),
@@ -153,7 +153,7 @@ impl Failure {
         }
     }
 
-    /// Why the request of a token that has expired has not started, if that is all that is known.
+    /// Returns why the request of a token that has expired has not started, if that is all that is known.
     fn waits_for(self) -> &'static str {
         match self.cause {
             OutageCause::ChangeLimit => CHANGED_TOO_OFTEN,
@@ -168,7 +168,7 @@ impl Failure {
         }
     }
 
-    /// The message of a failed renewal while the current token is valid.
+    /// Returns the message of a failed renewal while the current token is valid.
     fn warning(self) -> &'static str {
         match self.cause {
             OutageCause::ClientDenied => {
@@ -194,7 +194,7 @@ impl Failure {
         }
     }
 
-    /// The message while there is no valid token: the `first` one of an outage, or a failure of
+    /// Returns the message while there is no valid token: the `first` one of an outage, or a failure of
     /// another kind.
     fn error(self, first: bool) -> &'static str {
         match self.cause {

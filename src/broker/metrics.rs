@@ -47,7 +47,7 @@ impl<C: Clock> Broker<C> {
         without_token.map(|set| (set.client, set.scope)).collect()
     }
 
-    /// Whether that set has a valid token; `None` if there is no such set.
+    /// Returns whether that set has a valid token; `None` if there is no such set.
     #[must_use]
     pub fn has_token(&self, client: &str, scope: &ScopeSet) -> Option<bool> {
         let now = self.0.clock.now();

@@ -23,13 +23,13 @@ pub struct StoredToken {
 }
 
 impl<C: Clock> Broker<C> {
-    /// Notified whenever the tokens to be stored have changed.
+    /// Returns a receiver that is notified whenever the tokens to be stored have changed.
     #[must_use]
     pub fn renewals(&self) -> signal::Receiver<()> {
         self.0.renewed.subscribe()
     }
 
-    /// Notified whenever an attempt has succeeded or failed.
+    /// Returns a receiver that is notified whenever an attempt has succeeded or failed.
     #[must_use]
     pub fn attempts(&self) -> signal::Receiver<()> {
         self.0.attempted.subscribe()
@@ -74,7 +74,7 @@ impl<C: Clock> Broker<C> {
 }
 
 impl State {
-    /// Gives the scheduler the stored tokens of the clients that are loaded, and drops those of clients
+    /// Passes the stored tokens of the loaded clients to the scheduler, and drops those of clients
     /// that are not in the config. Under another client id a token is served until the first one of
     /// the new id.
     pub(super) fn restore(&mut self, specs: &[ClientSpec]) {
@@ -151,7 +151,7 @@ mod tests {
         }
     }
 
-    /// A broker with a stored token and the client `acme`, which, if it is loaded, requests its tokens from
+    /// Returns a broker with a stored token and the client `acme`, which, if it is loaded, requests its tokens from
     /// `origin`.
     fn broker(origin: Origin, loading: Option<Loading>) -> Broker<SystemClock> {
         let config = BrokerConfig {
@@ -172,7 +172,7 @@ mod tests {
         state.scheduler.configure(clients.to_vec(), now);
     }
 
-    /// The stored tokens that are served: the time of renewal of each.
+    /// Returns the stored tokens that are served: the time of renewal of each.
     fn served(broker: &Broker<SystemClock>) -> Vec<Option<BootTime>> {
         let now = SystemClock::new().now();
         let state = broker.state();

@@ -48,7 +48,7 @@ impl<C: Clock> Watch<C> {
     }
 
     /// Returns the token if the caller may still have it: rules may have changed since the last one. The
-    /// watch keeps its set, whatever the default client is now.
+    /// watch keeps its set, even if the default client has changed.
     ///
     /// # Errors
     ///

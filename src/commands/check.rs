@@ -27,7 +27,7 @@ use crate::server::Callers;
 use crate::source::SourceError;
 use domo_token_core::masking::{ShownName, looks_like_secret};
 
-/// Group id of the service's user, if we are root and that is a config of the service's.
+/// Returns the group id of the service's user, if this process is root and the config is the service's.
 #[must_use]
 #[cfg(unix)]
 pub fn service_group(config: &Path) -> Option<u32> {
@@ -37,7 +37,7 @@ pub fn service_group(config: &Path) -> Option<u32> {
         .map(|(_, group)| group)
 }
 
-/// On Windows the service has no user of its own.
+/// Returns nothing: on Windows the service has no dedicated user.
 #[must_use]
 #[cfg(windows)]
 pub fn service_group(_: &Path) -> Option<u32> {
@@ -45,7 +45,7 @@ pub fn service_group(_: &Path) -> Option<u32> {
 }
 
 /// Becomes the service's user if we are root and the config is one of the service's: root can read
-/// what the service can't. Gives the user's name if so.
+/// what the service can't. Returns the user's name if so.
 ///
 /// # Errors
 ///
@@ -64,7 +64,7 @@ pub fn become_service_user(options: &Options, env: Env) -> Result<Option<&'stati
     }
 }
 
-/// On Windows the check runs as the user that starts it.
+/// Does nothing: on Windows the check runs as the user that starts it.
 ///
 /// # Errors
 ///
@@ -133,7 +133,7 @@ impl Report {
     }
 }
 
-/// Checks everything, whatever is wrong. With `as_service` this process runs as the service's user
+/// Checks everything and does not stop at an error. With `as_service` this process runs as the service's user
 /// ([`become_service_user`]).
 pub async fn run(options: &Options, env: Env<'static>, depth: Depth, as_service: bool) -> Report {
     let mut report = Report::default();
@@ -190,7 +190,7 @@ pub use host::problems_of_service;
 #[cfg(unix)]
 use host::{foreign_config, hidden_paths, sudo_command};
 
-/// On Windows the service has no user of its own.
+/// Returns nothing: on Windows the service has no dedicated user.
 #[must_use]
 #[cfg(windows)]
 #[expect(clippy::unused_async, reason = "the same signature everywhere")]
@@ -231,7 +231,7 @@ fn with_sudo(error: &DaemonError, sudo: Option<&str>) -> String {
     }
 }
 
-/// The same about a file that the config names. Whose it must be depends on who reads it.
+/// Returns the message of an error about a file that the config names. Its required owner depends on the reader.
 fn file_error(error: &CredentialsError, sudo: Option<&str>) -> String {
     match (error, sudo) {
         (

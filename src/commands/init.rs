@@ -100,7 +100,7 @@ fn proxy_logins(config: &Config) -> Result<Vec<Option<ProxyLogin>>, InitError> {
     Ok(logins?)
 }
 
-/// A failure with what may help.
+/// Returns a failure with advice.
 fn explained(failure: Failure, options: &InitOptions, url: &Url, env: Env) -> InitError {
     match failure {
         Failure::Rejected(message) => InitError::Rejected(message),
@@ -198,7 +198,7 @@ mod tests {
 
     use super::*;
 
-    /// The options of a command line without any, but for the name.
+    /// Returns the options of a command line without any, but for the name.
     pub(super) fn options() -> InitOptions {
         InitOptions {
             config: None,

@@ -1,4 +1,4 @@
-//! The config that the environment alone makes, where there is no file.
+//! The config that the environment alone defines, without a file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,7 +18,7 @@ use super::{
 use crate::config::named_path::NamedPath;
 use crate::platform::file_watch::Stamp;
 
-/// The variables that configure a client where there is no config file, as the help lists them.
+/// The variables that configure a client without a config file, as the help lists them.
 pub const VARIABLES: &str = "  \
   DOMO_CLIENT_ID, DOMO_CLIENT_SECRET or DOMO_CLIENT_SECRET_FILE,
   DOMO_SCOPE (scope sets separated by ';') [default: data],
@@ -27,7 +27,7 @@ pub const VARIABLES: &str = "  \
 ";
 
 impl Config {
-    /// The config that the environment alone makes: one client named [`ENV_CLIENT`].
+    /// Returns the config that the environment alone defines: one client named [`ENV_CLIENT`].
     ///
     /// # Errors
     ///
@@ -103,7 +103,7 @@ fn env_endpoint(env: Env) -> Result<Endpoint, ConfigError> {
     })
 }
 
-/// Whether secret files may be readable by all.
+/// Returns whether secret files may be readable by all.
 fn env_consent(env: Env) -> Result<bool, ConfigError> {
     const NAME: &str = "DOMO_ALLOW_WORLD_READABLE_SECRET";
     match env_text(env, NAME)?.as_deref() {
@@ -147,7 +147,7 @@ fn env_scopes(env: Env) -> Result<Vec<ScopeSet>, ConfigError> {
     Ok(sets)
 }
 
-/// The path of a file, judged like one in a config file.
+/// Returns the path of a file, validated like one in a config file.
 fn env_path(env: Env, name: &str) -> Result<Option<NamedPath>, ConfigError> {
     let Some(text) = env_text(env, name)? else {
         return Ok(None);
@@ -159,8 +159,8 @@ fn env_path(env: Env, name: &str) -> Result<Option<NamedPath>, ConfigError> {
     Ok(Some(path))
 }
 
-/// A variable's text, without quotes around it and without the line breaks that a file of variables, or what is pasted, leaves at
-/// its end. Empty counts as not set.
+/// Returns a variable's text, without quotes around it and without the line breaks that a file of variables, or what
+/// is pasted, leaves at its end. Empty counts as not set.
 fn env_text(env: Env, name: &str) -> Result<Option<String>, ConfigError> {
     let text = env(name).map(|value| {
         let text = value.into_string();

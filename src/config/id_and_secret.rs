@@ -47,13 +47,13 @@ pub fn is_placeholder(text: &str) -> bool {
     AROUND.iter().any(is_enclosed) || text.strip_prefix('$').is_some_and(is_name)
 }
 
-/// Whether that can be the name of a variable, as those of the environment are written.
+/// Returns whether the text can be the name of an environment variable.
 pub(super) fn is_name(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
     text.len() > 1 && text.starts_with(|c: char| !c.is_ascii_digit()) && text.chars().all(allowed)
 }
 
-/// Returns whether that is a UUID, as ids of Domo's are.
+/// Returns whether that is a UUID, as Domo's client ids are.
 #[must_use]
 pub fn is_uuid(text: &str) -> bool {
     let is_dash = |at: usize| matches!(at, 8 | 13 | 18 | 23);
@@ -97,13 +97,13 @@ pub fn validate_id(id: &str) -> Option<&'static str> {
     (!is_word).then_some("must be 1 to 256 printable ASCII characters without a space")
 }
 
-/// Whether a client id could be one at all.
+/// Returns whether a text has the form of a client id.
 #[must_use]
 pub fn is_valid_client_id(id: &str) -> bool {
     validate_id(id).is_none()
 }
 
-/// Whether a secret could be one at all.
+/// Returns whether a text has the form of a secret.
 #[must_use]
 pub fn is_valid_secret(secret: &str) -> bool {
     !secret.is_empty() && !secret.chars().any(char::is_control)

@@ -23,7 +23,7 @@ pub struct NamedPath {
 }
 
 impl NamedPath {
-    /// What was `written` in a config in `directory`, where relative paths start.
+    /// Returns a path as `written` in a config in `directory`, the base of relative paths.
     #[must_use]
     pub fn new(written: &Path, directory: &Path, naming: Naming) -> Self {
         let text = written.to_string_lossy();
@@ -57,7 +57,7 @@ impl NamedPath {
         })
     }
 
-    /// The path as a message shows it.
+    /// Returns the path as a message shows it.
     #[must_use]
     pub fn shown(&self) -> String {
         if let Some(written) = self.secret() {

@@ -78,7 +78,7 @@ impl Naming {
     }
 
     /// Returns what to do about a file that cannot be used.
-    pub(crate) fn name_another(self) -> &'static str {
+    pub(crate) fn change_path(self) -> &'static str {
         self.choose(
             "change the path in the config",
             "change the path in the variable",

@@ -54,7 +54,7 @@ pub fn assignment(text: &str) -> Option<&'static str> {
     is_named.then_some("a name and =")
 }
 
-/// Whether there is a value. Base64 ends with such a sign, or two.
+/// Returns whether there is a value. Base64 ends with one or two `=`.
 fn is_assigned(rest: &str) -> bool {
     let value = rest.strip_prefix('=').unwrap_or_default();
     !value.is_empty() && !value.starts_with('=')

@@ -10,19 +10,19 @@ use super::*;
 const CLIENT: &str = "client_id = \"441e307a\"\nclient_secret_file = \"acme.secret\"\n\
                       tokens = [\"data\"]\n";
 
-/// The config of that text, in `/etc/domo-token`.
+/// Returns the config of that text, in `/etc/domo-token`.
 fn parse(text: &str) -> Result<Config, String> {
     let parsed = Config::parse(text, Path::new("/etc/domo-token/config.toml"));
     parsed.map_err(|error| error.to_string())
 }
 
-/// A client with these lines besides the least that it needs.
+/// Returns a client with these lines besides the least that it needs.
 fn client(lines: &str) -> ClientConfig {
     let text = format!("[clients.acme]\n{CLIENT}{lines}\n");
     parse(&text).unwrap().clients.remove("acme").unwrap()
 }
 
-/// A config of one client with that key in `[broker]`.
+/// Returns a config of one client with that key in `[broker]`.
 fn with_broker(line: &str) -> Result<Config, String> {
     parse(&format!("[broker]\n{line}\n[clients.acme]\n{CLIENT}"))
 }
@@ -191,7 +191,7 @@ fn scope_sets_are_sorted_without_duplicates() {
     assert_eq!(tokens, ["data", "data user"]);
 }
 
-/// The config of a client whose id and secret come from these lines.
+/// Returns the config of a client whose id and secret come from these lines.
 fn credentials(lines: &str) -> Result<Config, String> {
     parse(&format!("[clients.acme]\ntokens = [\"data\"]\n{lines}\n"))
 }

@@ -41,7 +41,7 @@ impl Config {
         })
     }
 
-    /// The notice about a proxy that is set for other programs, if a client could need it.
+    /// Returns the notice about a proxy that is set for other programs, if a client could need it.
     fn on_proxy(&self, variable: &str, env: Env) -> Option<String> {
         let mut clients = self.clients.iter();
         let (name, client) = clients.find(|(_, client)| {
@@ -59,7 +59,7 @@ impl Config {
     }
 }
 
-/// Whether other programs would go there without the proxy that the environment names for https.
+/// Returns whether other programs would bypass the environment's https proxy for this URL.
 pub(crate) fn needs_no_proxy(url: &Url, env: Env) -> bool {
     let excluded = ["NO_PROXY", "no_proxy"].into_iter().find_map(env);
     let excluded = excluded.unwrap_or_default();
@@ -67,7 +67,7 @@ pub(crate) fn needs_no_proxy(url: &Url, env: Env) -> bool {
     url.scheme() != "https" || is_excluded(host, &excluded.to_string_lossy())
 }
 
-/// Whether a list like `localhost,.corp.example` names a host.
+/// Returns whether a list like `localhost,.corp.example` names a host.
 fn is_excluded(host: &str, list: &str) -> bool {
     let mut entries = list.split([',', ' ']).filter(|entry| !entry.is_empty());
     entries.any(|entry| {
@@ -87,7 +87,7 @@ mod tests {
 
     use super::*;
 
-    /// The notices about these variables, with a config file of that client.
+    /// Returns the notices about these variables, with a config file of that client.
     fn notices(lines: &str, set: &[(&str, &str)]) -> Vec<String> {
         let text = format!("[clients.acme]\nclient_id = \"a\"\ntokens = [\"data\"]\n{lines}\n");
         let mut config = Config::parse(&text, Path::new("/etc/config.toml")).unwrap();

@@ -124,7 +124,7 @@ impl<'a> Handshake<'a> {
         ))
     }
 
-    /// The URL of most proxies is http, and https is a mistake.
+    /// Returns advice for a proxy URL with https, which is usually a mistake: most proxies are http.
     fn hint(&self) -> String {
         if self.is_proxy {
             let url = format!("http://{}", self.server.address);

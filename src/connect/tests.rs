@@ -26,7 +26,7 @@ const NOT_FOUND: &str = "HTTP/1.1 404 Not Found";
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A connector that trusts that CA besides the system's.
+/// Returns a connector that trusts that CA besides the system's.
 fn connector(ca: Option<&str>, proxy: Option<Proxy>) -> Connector {
     let ca = ca.map(|ca| (ca.as_bytes(), "ca.pem"));
     Connector::new(&Shared::default(), ca, proxy, Naming::Keys).unwrap()
@@ -203,7 +203,7 @@ fn step_that_takes_too_long_is_named() {
     }
 }
 
-/// A resolver that answers once `go` is dropped.
+/// Returns a resolver that answers once `go` is dropped.
 fn slow_resolver(go: std::sync::mpsc::Receiver<()>) -> Resolver {
     let go = std::sync::Mutex::new(go);
     Resolver::new(move |_| {

@@ -29,7 +29,7 @@ const CLIENT_CERTIFICATE: &str = "the server requires a client certificate, whic
 /// The most names of a certificate in a message.
 const MAX_NAMES: usize = 3;
 
-/// Returns whether the other side sent something that is no TLS.
+/// Returns whether the other side sent something other than TLS.
 pub(super) fn is_plain_text(error: &Error) -> bool {
     matches!(
         error,
@@ -198,7 +198,7 @@ fn of_verifier(message: &str) -> String {
     message.to_owned()
 }
 
-/// The TLS library gives names as `DnsName("…")` and `IpAddress(…)`. An address counts only as the latter.
+/// Returns a name without the TLS library's `DnsName("…")` or `IpAddress(…)`. An address counts only as the latter.
 fn plain_name(name: &str) -> String {
     let inner = name
         .split_once('(')

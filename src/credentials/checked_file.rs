@@ -155,7 +155,7 @@ fn open(path: &Path, naming: Naming) -> io::Result<File> {
     Err(io::Error::other(if stat.is_dir() {
         "it is a directory and not a regular file; use a file in it".to_owned()
     } else {
-        format!("not a regular file; {}", naming.name_another())
+        format!("not a regular file; {}", naming.change_path())
     }))
 }
 

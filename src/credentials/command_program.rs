@@ -178,7 +178,7 @@ mod tests {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// A folder with the directories `a` and `b`, and the program `b/tool`.
+    /// Returns a folder with the directories `a` and `b`, and the program `b/tool`.
     fn folder() -> TempDir {
         let folder = tempfile::tempdir().unwrap();
         for directory in ["a", "b"] {

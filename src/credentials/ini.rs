@@ -101,7 +101,7 @@ impl<'a> Ini<'a> {
     ///
     /// # Errors
     ///
-    /// [`IniError`] where Python raises an exception, or a limit of our own is exceeded.
+    /// [`IniError`] where Python raises an exception, or if a limit of this parser is exceeded.
     pub(super) fn get(
         &self,
         section: &str,

@@ -103,7 +103,7 @@ pub(crate) fn on_unreadable(path: &Path, shown: &str, error: &io::Error, naming:
         return format!("; {advice}");
     }
     if is_missing {
-        return format!("; create it, or {}", naming.name_another());
+        return format!("; create it, or {}", naming.change_path());
     }
     format!("; {}", on_denied(path, shown))
 }

@@ -8,7 +8,7 @@ use crate::config::Naming;
 /// Returns what to do about a file that cannot be read, as the end of a message.
 pub(crate) fn on_unreadable(_: &Path, _: &str, error: &io::Error, naming: Naming) -> String {
     if error.kind() == io::ErrorKind::NotFound {
-        return format!("; create it, or {}", naming.name_another());
+        return format!("; create it, or {}", naming.change_path());
     }
     let advice = if error.kind() == io::ErrorKind::PermissionDenied {
         "; make it readable for the daemon's user or its group"

@@ -66,12 +66,12 @@ fn audit_advice(error: &io::Error) -> &'static str {
     } else if error.raw_os_error().is_some() {
         "; choose a file that the daemon can write"
     } else {
-        // An error of our own includes what to do.
+        // The daemon's own errors include what to do.
         ""
     }
 }
 
-/// Whether the error is that of a pipe whose reader may still be started.
+/// Returns whether the error is that of a pipe whose reader may still be started.
 fn has_no_reader(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotConnected
 }

@@ -191,7 +191,7 @@ impl<C: Clock> ReloadTask<C> {
         }
     }
 
-    /// Loads the config on a thread of its own, because a network file system can block.
+    /// Loads the config on its own thread, because a network file system can block.
     fn load(&self) -> LoadTask {
         let (options, env, previous) = (self.options.clone(), self.env, self.clients.sources());
         let shared = self.shared.clone();
@@ -325,7 +325,7 @@ pub(super) fn log_load_change(change: &LoadChange) {
         } => info!(client = name, "client loaded"),
         LoadChange::Unchanged | LoadChange::Loaded { .. } => {}
         LoadChange::FailedAgain { name } => {
-            debug!(client = name, "client could not be loaded again")
+            debug!(client = name, "client still could not be loaded");
         }
         LoadChange::Failed {
             name,

@@ -42,7 +42,7 @@ pub(crate) fn need(env: Env, uid: u32, owner: &dyn Fn(&Path) -> Option<u32>) -> 
     }
 }
 
-/// The owner of a path that exists.
+/// Returns the owner of a path that exists.
 #[cfg(unix)]
 pub(crate) fn owner(path: &Path) -> Option<u32> {
     use std::os::unix::fs::MetadataExt;
@@ -63,7 +63,7 @@ pub(super) fn advice(env: Env) -> String {
     of_need(&need(env, uid, &owner), &name.unwrap_or(uid.to_string()))
 }
 
-/// A pipe needs no directory.
+/// Returns nothing: a pipe needs no directory.
 #[cfg(windows)]
 pub(super) fn advice(_: Env) -> String {
     of_need(&Need::Nothing, "")

@@ -299,7 +299,7 @@ impl<I: Iterator<Item = u8>> Run<I> {
         let due = self.scheduler.poll_timeout();
         let late = |at: &BootTime| due.is_none_or(|due| due > *at) && *at <= self.now;
         let late = self.waiters.values().find(|(_, deadline)| late(deadline));
-        assert_eq!(late, None, "a caller is forgotten");
+        assert_eq!(late, None, "a caller got no reply");
     }
 }
 

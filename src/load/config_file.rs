@@ -27,7 +27,7 @@ pub enum ConfigLoadError {
 }
 
 impl ConfigLoadError {
-    /// Whether no descriptor was left.
+    /// Returns whether no descriptor was left.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
         match self {

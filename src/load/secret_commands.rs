@@ -1,4 +1,4 @@
-//! Clients whose secret a command prints: each is loaded on a thread of its own, so that a slow
+//! Clients whose secret a command prints: each is loaded on its own thread, so that a slow
 //! command delays no other client.
 
 use std::collections::HashMap;
@@ -36,7 +36,7 @@ impl SecretCommands {
         }
     }
 
-    /// Whether none is running.
+    /// Returns whether none is running.
     pub(crate) fn is_empty(&self) -> bool {
         self.latest.is_empty()
     }

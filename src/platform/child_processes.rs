@@ -34,7 +34,7 @@ pub fn keep_exit_statuses() {
     let _ = signal_hook::flag::register(signal_hook::consts::SIGCHLD, std::sync::Arc::default());
 }
 
-/// A child that leads a process group of its own.
+/// A child that leads its own process group.
 #[derive(Debug)]
 pub struct OwnChild {
     child: Child,
@@ -160,7 +160,7 @@ pub fn kill_all() {
     state.running.iter().copied().for_each(kill_group);
 }
 
-/// Whether this process is PID 1 of its PID namespace, which becomes the parent of orphans.
+/// Returns whether this process is PID 1 of its PID namespace, which becomes the parent of orphans.
 #[cfg(unix)]
 #[must_use]
 pub fn is_init() -> bool {

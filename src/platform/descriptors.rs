@@ -26,7 +26,7 @@ pub fn raise() -> usize {
 /// What to do when [`is_exhausted`].
 pub const RAISE_LIMIT: &str = "; raise the limit on open files (LimitNOFILE= or ulimit -n)";
 
-/// Whether the error is that the limit on open descriptors, of the process or the system, is reached.
+/// Returns whether the error is that the limit on open descriptors, of the process or the system, is reached.
 #[must_use]
 pub fn is_exhausted(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);

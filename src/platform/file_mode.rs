@@ -1,4 +1,4 @@
-//! Creates files and directories with a given mode, whatever the umask is.
+//! Creates files and directories with a given mode, independent of the umask.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;

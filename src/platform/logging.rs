@@ -141,7 +141,7 @@ pub fn rust_log(env: &dyn Fn(&str) -> Option<OsString>) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// Whether standard error is connected to systemd's journal, by `stream`, the value of
+/// Returns whether standard error is connected to systemd's journal, by `stream`, the value of
 /// `$JOURNAL_STREAM`.
 #[must_use]
 pub fn is_journal(stream: &str) -> bool {

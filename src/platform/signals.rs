@@ -73,7 +73,7 @@ fn open_terminal() -> io::Result<File> {
         .open("/dev/tty")
 }
 
-/// Whether the terminal was closed; false if that can't be determined.
+/// Returns whether the terminal was closed; false if that can't be determined.
 fn is_terminal_closed() -> bool {
     let error = open_terminal()
         .err()
@@ -81,7 +81,7 @@ fn is_terminal_closed() -> bool {
     matches!(error, Some(Errno::NXIO | Errno::IO))
 }
 
-/// Whether the process was started with that signal ignored, as by nohup(1), which ignores SIGHUP so that the
+/// Returns whether the process was started with that signal ignored, as by nohup(1), which ignores SIGHUP so that the
 /// process survives its terminal; false if that can't be determined.
 fn ignores(signal: c_int) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

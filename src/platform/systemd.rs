@@ -93,7 +93,7 @@ pub fn restart_socket_command() -> &'static str {
     }
 }
 
-/// Whether it is the service of a user's own service manager, by systemd.exec(5).
+/// Returns whether it is the service of a user's own service manager, by systemd.exec(5).
 fn is_users_service() -> bool {
     std::env::var_os("MANAGERPID").is_some()
 }
@@ -225,7 +225,7 @@ impl Slot {
     }
 }
 
-/// Whether systemd, or another supervisor, receives notifications.
+/// Returns whether systemd, or another supervisor, receives notifications.
 #[must_use]
 pub fn is_present() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()

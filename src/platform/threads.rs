@@ -1,4 +1,4 @@
-//! Runs blocking jobs, each on a thread of its own.
+//! Runs blocking jobs, each on its own thread.
 //!
 //! tokio's `spawn_blocking` panics if the system cannot start a thread; the daemon can do without any of
 //! these jobs for a while.
@@ -9,7 +9,7 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
-/// Runs a job that blocks, and returns its result. The job goes on when nobody waits for it any more.
+/// Runs a job that blocks, and returns its result. The job continues if its future is dropped.
 ///
 /// # Errors
 ///

@@ -34,7 +34,7 @@ pub fn group(_name: &str) -> Option<u32> {
     None
 }
 
-/// The security identifier of the group of that name, as text. An identifier stands for itself.
+/// Returns the security identifier of the group of that name, as text. An identifier stands for itself.
 #[must_use]
 pub fn group_sid(name: &str) -> Option<String> {
     const KINDS: [SID_NAME_USE; 3] = [

@@ -1,5 +1,5 @@
 //! Serves users round-robin: limits how many requests of one user are answered before those of others,
-//! whatever its number of connections.
+//! independent of its number of connections.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 

@@ -105,7 +105,7 @@ impl Socket {
         false
     }
 
-    /// A pipe cannot be removed while it is open: there is nothing to watch.
+    /// Returns nothing: a pipe cannot be removed while it is open.
     #[must_use]
     pub fn watched(&self) -> Vec<PathBuf> {
         Vec::new()

@@ -100,13 +100,13 @@ impl Token {
         &self.0.granted
     }
 
-    /// Which token it is, and when it is valid.
+    /// Returns the token's generation and validity.
     #[must_use]
     pub fn validity(&self) -> Validity {
         self.0.validity
     }
 
-    /// Whether this is the token of that text.
+    /// Returns whether this is the token of that text.
     #[must_use]
     pub fn is(&self, text: &SecretString) -> bool {
         self.0.text.expose_secret() == text.expose_secret()

@@ -18,11 +18,11 @@ pub const MAX_REQUEST: usize = 4 * 1024;
 /// The bytes of the length before each body.
 pub const HEAD: usize = 4;
 
-/// Why bytes are no message.
+/// Why bytes are not a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// The four bytes are no hello.
+    /// The four bytes are not a hello.
     #[error("the peer does not speak domo-token's protocol")]
     NotHello,
     /// The announced or encoded body is longer than [`MAX_BODY`].
@@ -31,7 +31,7 @@ pub enum FrameError {
     /// The announced or encoded body of a request is longer than [`MAX_REQUEST`].
     #[error("a request of {0} bytes exceeds the limit of {MAX_REQUEST}; use a shorter client name")]
     RequestTooLong(usize),
-    /// The body is no message of this protocol version, or bytes follow the message.
+    /// The body is not a message of this protocol version, or bytes follow the message.
     #[error("the frame is not a message of this protocol version")]
     Malformed,
 }

@@ -245,7 +245,7 @@ pub enum RefusalKind {
     UnknownScope,
     /// No token of this scope set is valid for as long as requested.
     MinTtlTooLong,
-    /// Domo rejects the credentials or the scopes.
+    /// Rejected by Domo: the credentials or the scopes. The name of this kind is part of the wire and of JSON.
     Denied,
     /// The scope set was removed from the broker's config.
     Gone,
@@ -337,7 +337,7 @@ pub enum ScopeState {
     Fresh,
     /// The last attempt failed; another follows.
     Waiting,
-    /// Domo rejected the credentials or the scopes.
+    /// Rejected by Domo: the credentials or the scopes. The name of this state is part of the wire and of JSON.
     Denied,
 }
 

@@ -42,7 +42,7 @@ const fn names() -> [&'static str; DOMO_SCOPES.len()] {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ScopeSet(Arc<str>);
 
-/// Why a text is no scope set.
+/// Why a text is not a scope set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScopeError {

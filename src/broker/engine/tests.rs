@@ -180,7 +180,7 @@ async fn waiter_of_a_removed_scope_set_is_counted_and_the_scope_set_leaves_no_en
     assert!(counters.sets.is_empty());
 }
 
-/// A broker with the clients `acme`, which gives tokens, and `other`, and with `acme` as default.
+/// Returns a broker with the clients `acme`, which returns tokens, and `other`, and with `acme` as default.
 fn engine_of_two() -> (
     Broker<SystemClock>,
     Engine<Stub, SystemClock>,
@@ -200,7 +200,7 @@ fn default_client(name: &str) -> BrokerConfig {
     }
 }
 
-/// The config with `other` as default, whose sets nobody may have.
+/// Returns the config with `other` as default, whose sets nobody may have.
 fn change_default_client() -> EngineMessage<Stub> {
     let clients = client(Stub::Grants, false).into_iter();
     let config = BrokerConfig {
@@ -218,7 +218,7 @@ fn data_of_default() -> TokenSubject {
     }
 }
 
-/// The clients and outcomes in an audit that is over.
+/// Returns the clients and outcomes in an audit that is over.
 async fn recorded(
     path: &std::path::Path,
     audit: Audit,

@@ -30,17 +30,17 @@ impl TokenSource for NeverResponds {
     }
 }
 
-/// A broker with a client `acme`, whose set `data` is open to all or, with `rules`, to nobody.
+/// Returns a broker with a client `acme`, whose set `data` is open to all or, with `rules`, to nobody.
 fn broker(rules: bool) -> Broker<SystemClock> {
     broker_with(rules.then(|| Access(BTreeMap::new())))
 }
 
-/// The same with that access table.
+/// Returns the same with that access table.
 fn broker_with(access: Option<Access>) -> Broker<SystemClock> {
     broker_of(&[("acme", &["data"])], access)
 }
 
-/// A broker with these clients and their sets, and an access table of `acme`.
+/// Returns a broker with these clients and their sets, and an access table of `acme`.
 fn broker_of(clients: &[(&str, &[&str])], access: Option<Access>) -> Broker<SystemClock> {
     let access = access.map(|access| ("acme".to_owned(), access));
     let config = BrokerConfig {
@@ -71,7 +71,7 @@ fn subject(client: &str, scope: &str) -> TokenSubject {
     }
 }
 
-/// The cause of a refusal.
+/// Returns the cause of a refusal.
 #[track_caller]
 fn cause(broker: &Broker<SystemClock>, subject: &TokenSubject, caller: &Caller) -> String {
     broker.watch(subject, caller).unwrap_err().cause
@@ -144,7 +144,7 @@ fn no_set_is_suggested_to_a_caller_that_may_not_have_it() {
     assert!(cause.ends_with("did you mean \"data\"?"), "{cause}");
 }
 
-/// A broker with `acme` and `beta`, whose access tables grant `acme`'s `data user` to user 1004 and
+/// Returns a broker with `acme` and `beta`, whose access tables grant `acme`'s `data user` to user 1004 and
 /// `beta`'s `data` to user 1005. The default client is `beta`.
 fn two_restricted_clients() -> Broker<SystemClock> {
     let rule = |uid| Rule {
@@ -416,7 +416,7 @@ fn by_name_or_group() -> [Rule; 2] {
     [user, group]
 }
 
-/// A table with that rule for `data`.
+/// Returns a table with that rule for `data`.
 fn table(rule: Rule) -> Access {
     Access(BTreeMap::from([(ScopeSet::parse("data").unwrap(), rule)]))
 }

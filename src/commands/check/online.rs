@@ -15,7 +15,7 @@ use domo_token_core::scheduler::ProxyLoginId;
 /// How long after its limit a request that has not ended by itself is dropped.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// Requests a token once. Ends at the limit whatever the source waits for, such as a name server.
+/// Requests a token once. Ends at the limit even if the source still waits, for example for a name server.
 pub(crate) async fn request<S: TokenSource>(
     source: &S,
     scope: &ScopeSet,

@@ -77,7 +77,7 @@ fn option_of(key: &str) -> Option<&'static str> {
         .map(|setting| setting.option)
 }
 
-/// A file that an option names from the working directory; the config's files start elsewhere.
+/// Returns the absolute path of a file of an option. Paths of options are relative to the working directory, those of the
 fn absolute(file: &Path, option: &'static str) -> Result<String, InitError> {
     if NamedPath::from(file).is_secret() {
         return Err(wrong(
@@ -103,7 +103,7 @@ fn absolute(file: &Path, option: &'static str) -> Result<String, InitError> {
 const LOGIN_ITSELF: &str = "there is no such file; must be the path of a file, not the login itself; \
                             write the login to a file of mode 0600 and use its path";
 
-/// Whether the login itself may be given instead of its file, which no message must show then. It has a
+/// Returns whether the login itself may be given instead of its file, which no message must show then. It has a
 /// colon, and the user's name may have slashes.
 fn is_login(file: &Path) -> bool {
     let mut parts = file.components();

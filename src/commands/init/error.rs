@@ -69,12 +69,12 @@ pub enum InitError {
          UTF-8, one per line"
     )]
     NotUtf8(&'static str),
-    #[error("nothing was written: standard input: {0}")]
+    #[error("nothing was written: cannot read standard input: {0}")]
     Read(#[from] io::Error),
 }
 
 impl InitError {
-    /// The exit code, of sysexits: 75 if Domo couldn't be reached, else 78.
+    /// Returns the exit code, of sysexits: 75 if Domo couldn't be reached, else 78.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         if matches!(self, Self::Unreachable { .. }) {

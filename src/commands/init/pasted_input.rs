@@ -43,7 +43,7 @@ pub(super) fn client_secret(line: &str) -> Result<SecretString, String> {
     Ok(secret.into())
 }
 
-/// A line without its end, the marks of a paste and byte order marks, in whatever order they come.
+/// Returns a line without its end, the marks of a paste and byte order marks, in any order.
 fn pasted(line: &str) -> &str {
     let mut text = line;
     loop {

@@ -30,7 +30,7 @@ enum Proxy {
     WithLogin,
 }
 
-/// What a variable names, if that can be the value of `--proxy`. Most programs take one without a
+/// Returns what a variable names, if that can be the value of `--proxy`. Most programs take one without a
 /// scheme as http.
 fn proxy(value: &str) -> Option<Proxy> {
     let written = if value.contains("://") {

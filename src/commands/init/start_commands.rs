@@ -11,7 +11,7 @@ use crate::daemon::runtime_directory::{self, CREATE, Need, SYSTEMD};
 /// Starts the service and its socket, now and at each boot.
 const ENABLE: &str = "systemctl enable --now domo-tokend.socket domo-tokend";
 
-/// The commands that start the daemon with a new config. `named` is the config if a flag names it.
+/// Returns the commands that start the daemon with a new config. `named` is the config if a flag names it.
 pub(super) fn commands(config: &Path, named: Option<&Path>, env: Env) -> Vec<String> {
     let host = Host {
         user: user(),
@@ -24,7 +24,7 @@ pub(super) fn commands(config: &Path, named: Option<&Path>, env: Env) -> Vec<Str
     host.start_own(named)
 }
 
-/// Number and name of the user, unless that is root.
+/// Returns the user's number and name, unless it is root.
 #[cfg(unix)]
 fn user() -> Option<(u32, String)> {
     let uid = rustix::process::getuid();
@@ -65,7 +65,7 @@ impl Host<'_> {
         }
     }
 
-    /// A broker that runs as this user.
+    /// Returns the commands that start a broker as this user.
     fn start_own(&self, named: Option<&Path>) -> Vec<String> {
         let Some((uid, name)) = &self.user else {
             return vec![by_hand(named)];

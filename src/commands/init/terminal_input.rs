@@ -15,7 +15,7 @@ const MAX_LINE: u64 = 4096;
 /// How often a terminal prompts for the same value.
 const ATTEMPTS: usize = 3;
 
-/// Whether there is a terminal to prompt on.
+/// Returns whether there is a terminal to prompt on.
 pub(super) fn is_terminal() -> bool {
     io::stdin().is_terminal()
 }
@@ -65,7 +65,7 @@ pub(super) fn hidden(question: &str) -> Result<Option<Zeroizing<String>>, InitEr
     read
 }
 
-/// Whether more was typed or pasted at the terminal than was read.
+/// Returns whether more was typed or pasted at the terminal than was read.
 #[cfg(unix)]
 fn has_more() -> bool {
     is_terminal() && rustix::io::ioctl_fionread(io::stdin()).is_ok_and(|bytes| bytes > 0)
@@ -93,7 +93,7 @@ pub(super) fn line(question: &str) -> Result<Option<Zeroizing<String>>, InitErro
     Ok((!line.is_empty()).then(|| Zeroizing::new(text.to_owned())))
 }
 
-/// A line's text, or what else it may be.
+/// Returns the text of a line, or the encoding that it seems to have instead.
 fn text(line: &[u8]) -> Result<&str, &'static str> {
     // The marks of UTF-16; its text of ASCII is valid UTF-8 with zeros in it.
     if line.starts_with(b"\xff\xfe") || line.starts_with(b"\xfe\xff") || line.contains(&0) {
@@ -124,7 +124,7 @@ impl Drop for HiddenInput {
     }
 }
 
-/// Standard input, which stays open.
+/// Returns standard input, which stays open.
 #[cfg(windows)]
 fn console() -> Option<winsafe::HSTD> {
     let mut opened = winsafe::HSTD::GetStdHandle(winsafe::co::STD_HANDLE::INPUT).ok()?;

@@ -132,7 +132,7 @@ impl<S: TokenSource, P: AsyncFn(Duration)> CredentialTest<'_, S, P> {
         }
     }
 
-    /// Which scopes of a set Domo does not grant, found by requesting each of them alone.
+    /// Returns which scopes of a set Domo does not grant, found by requesting each of them alone.
     async fn missing(&mut self, set: &ScopeSet) -> Result<String, Failure> {
         for scope in set.iter() {
             let single = ScopeSet::parse(scope);

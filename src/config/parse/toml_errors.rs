@@ -98,7 +98,7 @@ const EXPECTED: [&str; 8] = [
     "value",
 ];
 
-/// Why a text is no TOML.
+/// Returns why a text is not TOML.
 pub(super) fn of_toml(message: &str) -> String {
     let (what, expected) = match message.split_once(", expected ") {
         Some((what, expected)) => (what, Some(expected)),
@@ -125,7 +125,7 @@ fn is_expected(item: &str) -> bool {
     EXPECTED.contains(&item) || quoted.is_some_and(is_punctuation)
 }
 
-/// What is wrong with a value, by serde: what was expected, with the nearest right key for a wrong
+/// Returns what is wrong with a value, by serde: what was expected, with the nearest right key for a wrong
 /// one.
 pub(super) fn of_serde(message: &str) -> String {
     if let Some(rest) = message.strip_prefix("unknown field `") {
@@ -212,7 +212,7 @@ fn unknown_key(rest: &str) -> String {
     }
 }
 
-/// Where a key belongs that there is elsewhere.
+/// Returns the table in which a key is valid.
 fn table_of(key: &str) -> Option<String> {
     let schema = schemars::schema_for!(RawConfig);
     let has = |table: &serde_json::Value| {

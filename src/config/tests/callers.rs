@@ -95,7 +95,7 @@ fn group_is_a_name_or_a_number_below_the_maximum() {
     }
 }
 
-/// The rule for the set `data`.
+/// Returns the rule for the set `data`.
 fn rule(rule: &str) -> Result<Rule, String> {
     let text = format!("[clients.acme]\n{CLIENT}[clients.acme.access]\n\"data\" = {{ {rule} }}\n");
     let access = parse(&text)?.clients.remove("acme").unwrap().access;

@@ -7,7 +7,7 @@ use domo_token_protocol::scope::ScopeSet;
 
 use super::*;
 
-/// An environment of these variables.
+/// Returns an environment of these variables.
 fn variables<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<OsString> + Sync + 'a {
     |name| {
         let pair = pairs.iter().find(|(existing, _)| *existing == name);
@@ -15,7 +15,7 @@ fn variables<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<OsS
     }
 }
 
-/// The config of an environment with an id, a secret, and these variables.
+/// Returns the config of an environment with an id, a secret, and these variables.
 fn from_env(more: &[(&str, &str)]) -> Result<Config, String> {
     let least = [
         ("DOMO_CLIENT_ID", "an-id"),
@@ -190,7 +190,7 @@ fn environment_secret_is_in_exactly_one_of_variable_and_file() {
     assert!(none.contains("DOMO_CLIENT_SECRET: missing"), "{none}");
 }
 
-/// Where the config is found, if these files are there.
+/// Returns where the config is found, if these files are there.
 fn found(flag: Option<&str>, pairs: &[(&str, &str)], existing: &[&str]) -> Option<PathBuf> {
     let exists = |path: &Path| existing.iter().any(|file| Path::new(file) == path);
     find(flag.map(PathBuf::from), &variables(pairs), &exists)

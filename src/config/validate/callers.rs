@@ -98,7 +98,7 @@ fn principal(written: RawPrincipal) -> Principal {
     }
 }
 
-/// To the system the highest number means no user or group at all.
+/// Returns whether a user or group can exist. To the system, the highest number means none.
 fn can_be(principal: &Principal) -> bool {
     match principal {
         Principal::Name(name) => !name.is_empty(),

@@ -9,10 +9,10 @@ use domo_token_core::masking::looks_like_secret;
 /// Domo has none with them.
 const SEPARATORS: [&str; 8] = ["+", "%20", "%2C", "%2c", "%2B", "%2b", ";", "|"];
 
-/// What no scope of Domo's has in it.
+/// Characters that no scope of Domo contains.
 const FOREIGN: [char; 7] = ['+', '%', ';', '|', '\'', '[', ']'];
 
-/// A scope set to keep a token for. What looks like a secret would be sent to Domo as a scope, and be
+/// Parses a scope set to keep a token for. What looks like a secret would be sent to Domo as a scope, and be
 /// shown wherever scope sets are.
 pub(in crate::config) fn scope_set(text: &str, naming: Naming) -> Result<ScopeSet, String> {
     let set = ScopeSet::parse(text).map_err(|error| error.to_string())?;

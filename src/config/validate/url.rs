@@ -28,7 +28,7 @@ fn parse(text: &str, login: &str, like: &str) -> Result<Url, String> {
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(format!("not a URL: write it {like}"));
     };
-    // Where there is no host the library would take the first part of the path for it.
+    // Without a host the library would use the first part of the path as one.
     let authority = rest.split(['/', '\\', '?', '#']).next().unwrap_or_default();
     if authority.is_empty() && matches!(&*scheme.to_ascii_lowercase(), "http" | "https") {
         return Err(format!("the host is missing; write it {like}"));
@@ -52,7 +52,7 @@ fn parse(text: &str, login: &str, like: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Whether the host of a URL is an address or a valid name (RFC 1123 §2.1, and underscores).
+/// Returns whether the host of a URL is an address or a valid name (RFC 1123 §2.1, and underscores).
 fn is_valid(host: &Host<&str>) -> bool {
     let Host::Domain(name) = host else {
         return true;
@@ -63,7 +63,7 @@ fn is_valid(host: &Host<&str>) -> bool {
     name.len() <= 253 && name.split('.').all(is_label)
 }
 
-/// A URL that a client secret may be sent to.
+/// Parses a URL that a client secret may be sent to.
 pub(in crate::config) fn token_url(text: &str, allow_http_loopback: bool) -> Result<Url, String> {
     let url = parse(text, "; remove them", &format!("like {TOKEN_URL}"))?;
     if url.query().is_some() || url.fragment().is_some() {
@@ -84,7 +84,7 @@ pub(in crate::config) fn token_url(text: &str, allow_http_loopback: bool) -> Res
     }
 }
 
-/// A proxy's URL.
+/// Parses a proxy's URL.
 pub(in crate::config) fn proxy_url(text: &str, naming: Naming) -> Result<Url, String> {
     let lower = without_mark(text).trim().to_ascii_lowercase();
     if NO_PROXY.contains(&&*lower) {
@@ -114,7 +114,7 @@ pub(in crate::config) fn proxy_url(text: &str, naming: Naming) -> Result<Url, St
     Ok(url)
 }
 
-/// What is wrong with a login for no proxy.
+/// Returns the error about a login without a proxy.
 pub(in crate::config) fn login_without_proxy(naming: Naming) -> &'static str {
     naming.choose(
         "there is no proxy for this login; set proxy, or remove the login",
@@ -139,7 +139,7 @@ pub(in crate::config) fn refuse_proxy_over_http(
     ))
 }
 
-/// Whether a host is this machine by its text. Where a name leads is seen when it is connected to.
+/// Returns whether the text of a host is a loopback address or name. What a name resolves to is checked on connecting.
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),

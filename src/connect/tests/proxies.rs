@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A proxy that answers each CONNECT so, and goes on as the server at `target` if there is one.
+/// Returns a proxy that responds to each CONNECT with `answer` and then forwards to `target`, if there is one.
 fn proxy(answer: &'static [u8], target: Option<String>) -> String {
     server(move |mut stream| {
         let target = target.clone();
@@ -20,7 +20,7 @@ fn proxy(answer: &'static [u8], target: Option<String>) -> String {
     })
 }
 
-/// What comes of a proxy that answers CONNECT so.
+/// Returns the error of connecting through a proxy that responds to CONNECT with `answer`.
 fn failure_by(answer: &'static [u8], login: Option<ProxyLogin>) -> ConnectError {
     let address = proxy(answer, None);
     let url = format!("http://{address}").parse().unwrap();

@@ -15,7 +15,7 @@ pub(crate) struct Identity {
     pub(crate) config: ServerConfig,
 }
 
-/// A certificate for localhost and 127.0.0.1, as adjusted.
+/// Returns a certificate for localhost and 127.0.0.1, as adjusted.
 pub(crate) fn identity(adjust: impl FnOnce(&mut CertificateParams)) -> Identity {
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -80,7 +80,7 @@ pub(crate) fn tls_server(
     format!("https://{address}/oauth/token")
 }
 
-/// What comes of a server of that identity, for a client with that CA file.
+/// Returns the error of connecting to a server with this TLS config, with `ca` as the CA file.
 fn refusal(config: ServerConfig, ca: &str) -> String {
     let url = tls_server(config, Write::flush);
     let error = failure(&connector(Some(ca), None), &url);

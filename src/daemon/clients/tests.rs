@@ -37,7 +37,7 @@ fn is_loaded(changes: &LoadChange, after_failure: bool) -> bool {
     matches!(changes, LoadChange::Loaded { had_failed, .. } if *had_failed == after_failure)
 }
 
-/// What a client with the command `argv` depends on.
+/// Returns what a client with the command `argv` depends on.
 fn inputs(argv: &str) -> Box<CommandInputs> {
     Box::new(CommandInputs {
         command: SecretCommand {
@@ -67,7 +67,7 @@ fn apply<const N: usize>(
     clients.apply(candidates.into(), Rerun::All, NOW).0
 }
 
-/// What the broker is given of a client.
+/// Returns what the broker is given of a client.
 fn given(clients: &mut Clients<u8>, name: &str) -> (ClientSpec, Option<Arc<u8>>) {
     let mut all = clients.for_broker().into_iter();
     all.find(|(spec, _)| spec.name == name).unwrap()

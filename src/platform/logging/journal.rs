@@ -70,7 +70,7 @@ impl Journal {
     }
 }
 
-/// Whether `stream`, the value of `$JOURNAL_STREAM`, identifies what standard error is connected to.
+/// Returns whether `stream`, the value of `$JOURNAL_STREAM`, identifies what standard error is connected to.
 pub(super) fn is_stderr(stream: &str) -> bool {
     let (Some((device, inode)), Ok(stderr)) = (stream.split_once(':'), fstat(io::stderr())) else {
         return false;
@@ -147,7 +147,7 @@ fn priority(level: Level) -> u8 {
     }
 }
 
-/// A line break would begin another field.
+/// Returns the text on one line: a line break would begin another field.
 fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {

@@ -37,7 +37,7 @@ pub(super) trait Sink: Send + Sync + 'static {
     /// Blocks until [`Self::write`] does not fail for lack of room.
     fn wait(&self) -> io::Result<()>;
 
-    /// Whether a line of that many bytes can be written without blocking.
+    /// Returns whether a line of that many bytes can be written without blocking.
     fn has_room(&self, length: usize) -> bool;
 }
 

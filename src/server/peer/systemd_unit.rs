@@ -88,7 +88,7 @@ fn proc_is_ours() -> bool {
     })
 }
 
-/// A process's descriptor becomes readable when the process ends.
+/// Returns whether the process runs: its descriptor becomes readable when it ends.
 fn is_running(process: &impl AsFd) -> bool {
     not_readable(process)
 }

@@ -8,7 +8,7 @@ use super::*;
 use crate::config::Limits;
 use crate::platform::clock::BootTime;
 
-/// A session that waits for a token and then loses its connection to another user, and what its
+/// Returns a session that waits for a token and then loses its connection to another user, and what its
 /// caller has received in the end. With `answered` it is answered first.
 async fn received(answered: bool) -> String {
     let limits = Limits {

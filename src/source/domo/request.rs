@@ -49,7 +49,7 @@ pub(super) fn token_request(
     }
 }
 
-/// HTTP Basic with id and secret (RFC 6749 §2.3.1).
+/// Returns the HTTP Basic header with id and secret (RFC 6749 §2.3.1).
 fn authorization(credentials: &Credentials) -> Result<HeaderValue, hyper::http::Error> {
     let id = form_encode(&credentials.client_id);
     let secret = form_encode(credentials.client_secret.expose_secret());

@@ -77,7 +77,7 @@ enum Decision {
 pub enum LastSeen {
     /// The token of this generation.
     Token(u64),
-    /// That there is no valid token.
+    /// There is no valid token.
     NoToken,
 }
 

@@ -258,12 +258,12 @@ impl ReportState {
         is_repeated
     }
 
-    /// After a reload: has the next failure reported if its message is new.
+    /// Causes the next failure to be reported if its message is new. For a reload.
     pub(super) fn compare_message(&mut self) {
         self.repetition = Repetition::SameMessage;
     }
 
-    /// After a success or a change of credentials: has all failures reported again.
+    /// Causes all failures to be reported again. For a success or a change of credentials.
     pub(super) fn reset(&mut self) {
         self.reported.clear();
         self.repetition = Repetition::default();
@@ -370,7 +370,7 @@ impl Schedule {
         self.commands.push_back(Command::Report(self.id, outcome));
     }
 
-    /// The set's state for people and metrics; `client_id` is shown as it is.
+    /// Returns the set's state for status and metrics, with this `client_id`.
     #[must_use]
     pub fn status(&self, client_id: &str, now: BootTime) -> ScopeStatus {
         let validity = self.token(now).map(Token::validity);

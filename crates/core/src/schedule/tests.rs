@@ -66,7 +66,7 @@ fn replies(schedule: &mut Schedule) -> Vec<(u64, Reply)> {
         .collect()
 }
 
-/// A schedule whose first token, of generation 1, was requested and obtained at `START`.
+/// Returns a schedule whose first token, of generation 1, was requested and obtained at `START`.
 fn fresh(lifetime: Duration) -> Schedule {
     let mut schedule = schedule();
     let fetch_id = schedule.start(jitter(0.5, 1), START);

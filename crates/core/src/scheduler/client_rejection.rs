@@ -86,7 +86,7 @@ impl Scheduler {
         in_turn.copied().find(may).unwrap_or(denied)
     }
 
-    /// After a success: ends the client's rejection.
+    /// Ends the client's rejection after a success.
     pub(super) fn accept_client(&mut self, id: ClientId, now: BootTime) {
         let Some(client) = self.clients.get_mut(&id) else {
             return;

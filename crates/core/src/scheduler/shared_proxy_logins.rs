@@ -2,7 +2,7 @@
 //!
 //! A directory behind a proxy locks an account after a few wrong passwords. So a login that has not opened a
 //! tunnel in the last [`LOGIN_WORKS`] is tried by one request at a time, and one that was rejected by one
-//! request in [`DENIED_RETRY`], whatever number of clients and scope sets wait for it.
+//! request in [`DENIED_RETRY`], independent of how many clients and scope sets wait for it.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -364,7 +364,7 @@ impl Scheduler {
         }
     }
 
-    /// After a reload: has rejected logins tried immediately, within the change limit.
+    /// Has rejected logins tried immediately after a reload, within the change limit.
     pub(super) fn retry_logins(&mut self, now: BootTime) {
         self.require_login_checks();
         let logins = self.logins.iter();

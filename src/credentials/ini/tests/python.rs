@@ -246,7 +246,7 @@ fn files(count: usize) -> BTreeMap<String, String> {
     (0..count).map(&mut file).collect()
 }
 
-/// How many files are compared; another number, such as 100 000, can be set for a longer search.
+/// Returns how many files are compared; another number, such as 100 000, can be set for a longer search.
 fn count() -> usize {
     let set = std::env::var("CONNECTION_FILES").ok();
     set.map_or(3000, |text| text.parse().unwrap())

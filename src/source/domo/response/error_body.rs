@@ -91,7 +91,7 @@ impl ErrorBody {
         }
     }
 
-    /// Returns the messages as one line, with the trace id that Domo's support asks for.
+    /// Returns the messages as one line, with the trace id for Domo's support.
     pub(super) fn text(&self, responder: &Responder<'_>) -> String {
         let mut text = responder.clean(&self.texts.join(": "));
         let toe = self.members.get("toe").text();

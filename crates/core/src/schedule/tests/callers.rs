@@ -20,7 +20,7 @@ fn failing(cause: Cause) -> Result<Fetched, FetchError> {
     Err(FetchError::transient(cause, "Domo returned 503"))
 }
 
-/// A schedule whose renewal failed `failures` times, the last time now.
+/// Returns a schedule whose renewal failed `failures` times, the last time now.
 fn in_back_off(failures: u32) -> (Schedule, BootTime) {
     let mut schedule = fresh(HOUR);
     let mut now = START;

@@ -3,7 +3,7 @@
 use super::*;
 use domo_token_protocol::messages::ScopeState;
 
-/// A schedule whose first request was rejected at `START`.
+/// Returns a schedule whose first request was rejected at `START`.
 fn rejected() -> Schedule {
     let mut schedule = schedule();
     assert_eq!(reject(&mut schedule, START), Rejected::ClientUnconfirmed);

@@ -114,7 +114,7 @@ fn status_shows_a_block_as_denied_and_the_error_of_new_credentials() {
     );
 }
 
-/// New credentials at `now`, and whether they cause a request then.
+/// Returns new credentials at `now`, and whether they cause a request then.
 fn changed(schedule: &mut Schedule, now: BootTime, number: u64) -> bool {
     schedule.new_credentials(now);
     let requests = schedule.wants_fetch();

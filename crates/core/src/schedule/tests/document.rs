@@ -11,7 +11,7 @@ use crate::schedule::timing::{
 
 const DOCUMENT: &str = include_str!("../../../../../docs/architecture.md");
 
-/// Name and value of each constant, as the document shows them.
+/// Returns name and value of each constant, as the document shows them.
 fn constants() -> BTreeSet<(String, String)> {
     let spans = [
         ("FLOOR_MIN", FLOOR_MIN),
@@ -88,7 +88,7 @@ fn shown((from, to): Edge) -> String {
     format!("{from:?} --> {to:?}")
 }
 
-/// The transitions of schedules to which random events happen, as status shows them.
+/// Returns the transitions of schedules to which random events happen, as status shows them.
 fn seen_edges() -> BTreeSet<String> {
     let mut seen = BTreeSet::new();
     let mut rng = fastrand::Rng::with_seed(7);

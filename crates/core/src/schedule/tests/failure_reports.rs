@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Whether a failure of that kind was reported before.
+/// Returns whether a failure of that kind was reported before.
 pub(super) fn is_known(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Denied { repeated, .. } | Outcome::Failed { repeated, .. } => *repeated,

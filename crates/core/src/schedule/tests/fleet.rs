@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A token of an hour that expires at `expires`.
+/// Returns a token of an hour that expires at `expires`.
 fn shared(text: &str, expires: BootTime) -> Fetched {
     Fetched {
         expires: Some(expires),
@@ -10,7 +10,7 @@ fn shared(text: &str, expires: BootTime) -> Fetched {
     }
 }
 
-/// A schedule with a token of generation 1, whose request began at `START` and that expires at `expires`.
+/// Returns a schedule with a token of generation 1, whose request began at `START` and that expires at `expires`.
 fn with_shared(expires: BootTime, draw: f64) -> Schedule {
     let mut schedule = schedule();
     let fetch_id = schedule.start(jitter(draw, 1), START);

@@ -17,7 +17,7 @@ fn reports(schedule: &mut Schedule) -> Vec<Outcome> {
         .collect()
 }
 
-/// What callers get after a failed attempt or an expiry.
+/// Returns what callers get after a failed attempt or an expiry.
 fn impact(outcome: &Outcome) -> CallerImpact {
     match outcome {
         Outcome::Denied { impact, .. }

@@ -1,6 +1,6 @@
 use super::*;
 
-/// How often watchers were notified.
+/// Returns how often watchers were notified.
 fn announcements(schedule: &mut Schedule) -> usize {
     let commands = std::iter::from_fn(|| schedule.poll_command());
     commands

@@ -7,7 +7,7 @@ use crate::schedule::{CallerImpact, OutageCause, Rejected};
 const HOUR: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The reports that are logged as errors or warnings.
+/// Returns the reports that are logged as errors or warnings.
 fn new_reports(scheduler: &mut Scheduler) -> Vec<(SetId, Outcome)> {
     let is_new = |outcome: &Outcome| match outcome {
         Outcome::Denied {

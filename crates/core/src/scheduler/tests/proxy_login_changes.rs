@@ -137,7 +137,7 @@ fn client_with_a_login_that_was_just_rejected_is_denied_from_its_first_request_o
     );
 }
 
-/// How many errors or warnings these commands log about a rejected login.
+/// Returns how many errors or warnings these commands log about a rejected login.
 fn reported(scheduler: &mut Scheduler) -> usize {
     let is_new = |command: Command| match command {
         Command::Report(

@@ -7,7 +7,7 @@ const DATE: (&str, &str) = ("date", "Mon, 23 Nov 2026 12:00:00 GMT");
 /// `DATE` in seconds since 1970.
 const NOW: i64 = 1_795_435_200;
 
-/// A token that expires so many seconds after [`DATE`] by itself.
+/// Returns a token that expires so many seconds after [`DATE`] by itself.
 fn jwt(seconds: i64) -> String {
     let payload = format!("{{\"exp\":{},\"scope\":[\"data\"]}}", NOW + seconds);
     let parts = ["{\"alg\":\"RS256\"}", &payload, "sig"];
