@@ -148,7 +148,9 @@ async fn attempt<T: Default>(
     }
 }
 
-async fn wait(pause: Duration) {
+/// Waits before the next attempt.
+pub(super) async fn wait(pause: Duration) {
+    // A sleep of no time takes until the next millisecond.
     if !pause.is_zero() {
         sleep(pause).await;
     }

@@ -7,10 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_core::Stream;
-use tokio::time::sleep;
-
 use super::driver::AsyncConnection;
+use super::transport::wait;
 use crate::clock::boot_now;
 use crate::connection::Failure;
 use crate::error::Error;
@@ -20,6 +18,7 @@ use crate::token::Token;
 use crate::transport::Transport;
 use crate::watch::{CONNECT_TIMEOUT, Step, WatchState};
 use domo_token_protocol::messages::Request;
+use futures_core::Stream;
 
 /// The tokens of one scope set, from [`super::Broker::watch`], in the order of [`crate::Watch`].
 ///
@@ -143,7 +142,7 @@ async fn connect(
     version: u8,
     request: Request,
 ) -> Result<AsyncConnection, ConnectError> {
-    sleep(pause).await;
+    wait(pause).await;
     let deadline = boot_now() + CONNECT_TIMEOUT;
     let connected = transport.connect_async(deadline, RetryPolicy::FIRST).await;
     let mut connection = connected.map_err(ConnectError::NotConnected)?;
