@@ -43,14 +43,9 @@ use crate::token::{Token, TokenKey};
 use crate::transport::{ReadPart, Transport};
 use domo_token_protocol::messages::Request;
 
-mod driver;
-#[cfg_attr(windows, path = "tokio/stream_windows.rs")]
-mod stream;
 mod transport;
 mod watch;
 
-#[cfg(windows)]
-pub(crate) use driver::AsyncConnection;
 pub use watch::Watch;
 
 /// A connection to the broker of this host, and the tokens that this process has cached. It can be made

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use super::driver::AsyncConnection;
+use futures_core::Stream;
+
 use super::transport::wait;
+use crate::asynchronous::AsyncConnection;
 use crate::clock::boot_now;
 use crate::connection::Failure;
 use crate::error::Error;
@@ -18,7 +20,6 @@ use crate::token::Token;
 use crate::transport::Transport;
 use crate::watch::{CONNECT_TIMEOUT, Step, WatchState};
 use domo_token_protocol::messages::Request;
-use futures_core::Stream;
 
 /// The tokens of one scope set, from [`super::Broker::watch`], in the order of [`crate::Watch`].
 ///
