@@ -1,6 +1,6 @@
 //! The protocol of one connection, without I/O: requests become bytes, and bytes become responses.
 //!
-//! A driver owns the socket, reads the clock and waits: `blocking`, or `tokio::driver`.
+//! A driver owns the socket, reads the clock and waits: `blocking`, or `asynchronous`.
 
 use std::io;
 use std::path::Path;

@@ -16,13 +16,14 @@
 //! - `token`: the token type.
 //! - `connection`: the protocol of one connection, without I/O.
 //! - `blocking`, `shutdown`: drives a connection over a stream; shuts it down from another thread.
+//! - `asynchronous`, by feature `tokio`: drives a connection on a runtime.
 //! - `process_identity`: detects a forked child.
 //! - `retry`: decides whether and when a failed attempt is repeated.
 //! - `transport`: sends requests, reconnects and retries.
 //! - `token_cache`, `in_flight`: cached tokens; one request for all threads that need its answer.
 //! - `watch`: receives each new token.
 //! - `process`: the state that a forked child must not use.
-//! - `broker`, and by feature `tokio` and `reqwest`: the API. `tokio` has its own driver of connections.
+//! - `broker`, and by feature `tokio` and `reqwest`: the API.
 //! - `status`: what a broker reports about itself.
 //! - `queries`: the calls of both brokers about the broker itself: status, metrics, explain.
 //! - `testing`, a feature: a broker inside a test.
@@ -48,6 +49,8 @@ mod find_broker;
 mod token;
 mod connection;
 mod blocking;
+#[cfg(feature = "tokio")]
+mod asynchronous;
 mod shutdown;
 mod process_identity;
 mod retry;

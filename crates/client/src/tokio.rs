@@ -5,7 +5,8 @@
 //! it goes on when a task that awaits it is dropped.
 //!
 //! The runtime needs its I/O and time drivers (`enable_all`, which `#[tokio::main]` turns on). Shutting it down
-//! cancels its requests; a caller on another runtime or thread that awaits one of them sends its own.
+//! cancels its requests. A caller on another runtime or thread then sends its own; it does so, too, if the
+//! runtime does not run until the request's deadline, as one of a single thread that is blocked.
 //!
 //! ```
 //! # #[cfg(unix)] {
@@ -42,14 +43,9 @@ use crate::token::{Token, TokenKey};
 use crate::transport::{ReadPart, Transport};
 use domo_token_protocol::messages::Request;
 
-mod driver;
-#[cfg_attr(windows, path = "tokio/stream_windows.rs")]
-mod stream;
 mod transport;
 mod watch;
 
-#[cfg(windows)]
-pub(crate) use driver::AsyncConnection;
 pub use watch::Watch;
 
 /// A connection to the broker of this host, and the tokens that this process has cached. It can be made

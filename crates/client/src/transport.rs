@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+#[cfg(all(windows, feature = "tokio"))]
+use crate::asynchronous::AsyncConnection;
 use crate::blocking::BlockingConnection;
 use crate::clock::{BootTime, boot_now};
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::find_broker::{Address, Target};
 use crate::retry::{AttemptError, ConnectAttempts, Decision, GRACE, RequestAttempts, RetryPolicy};
-#[cfg(all(windows, feature = "tokio"))]
-use crate::tokio::AsyncConnection;
 use domo_token_protocol::messages::{RefusalKind, Request, Response};
 
 /// The connections to one broker. The threads of a process share it.

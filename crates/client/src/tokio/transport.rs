@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::driver::AsyncConnection;
+use crate::asynchronous::AsyncConnection;
 use crate::clock::{BootTime, boot_now};
 use crate::error::Error;
 use crate::find_broker::Address;
@@ -98,7 +98,7 @@ impl Transport {
     #[cfg(unix)]
     fn take_idle_async(&self) -> Option<AsyncConnection> {
         let idle = self.take_idle()?;
-        let stream = super::stream::AsyncStream::from_blocking(idle.stream).ok()?;
+        let stream = crate::asynchronous::AsyncStream::from_blocking(idle.stream).ok()?;
         Some(AsyncConnection {
             state: idle.state,
             stream,
@@ -149,7 +149,9 @@ async fn attempt<T: Default>(
     }
 }
 
-async fn wait(pause: Duration) {
+/// Waits before the next attempt.
+pub(super) async fn wait(pause: Duration) {
+    // A sleep of no time takes until the next millisecond.
     if !pause.is_zero() {
         sleep(pause).await;
     }

@@ -8,9 +8,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_core::Stream;
-use tokio::time::sleep;
 
-use super::driver::AsyncConnection;
+use super::transport::wait;
+use crate::asynchronous::AsyncConnection;
 use crate::clock::boot_now;
 use crate::connection::Failure;
 use crate::error::Error;
@@ -143,7 +143,7 @@ async fn connect(
     version: u8,
     request: Request,
 ) -> Result<AsyncConnection, ConnectError> {
-    sleep(pause).await;
+    wait(pause).await;
     let deadline = boot_now() + CONNECT_TIMEOUT;
     let connected = transport.connect_async(deadline, RetryPolicy::FIRST).await;
     let mut connection = connected.map_err(ConnectError::NotConnected)?;

@@ -1,16 +1,20 @@
 //! Drives a connection on a tokio runtime, by deadlines.
 
+#[cfg_attr(windows, path = "asynchronous/stream_windows.rs")]
+mod stream;
+
 use std::future::{Future, poll_fn};
 use std::io;
 use std::task::{Context, Poll, ready};
 
 use tokio::time::timeout;
 
-use super::stream::AsyncStream;
 use crate::clock::{BootTime, boot_now};
 use crate::connection::{Connection, Failure};
 use crate::find_broker::Target;
 use domo_token_protocol::messages::{Request, Response};
+
+pub(crate) use stream::AsyncStream;
 
 /// A connection whose calls wait without blocking. A call that is dropped leaves it in an unknown state, so it
 /// must be dropped as well; only [`Self::receive`] and [`Self::poll_receive`] can be repeated.
