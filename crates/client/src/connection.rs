@@ -146,6 +146,13 @@ impl Connection {
     /// Returns the bytes to send for a request, all of which the driver must send. Those of the first one
     /// begin with the hello.
     pub(crate) fn send(&mut self, request: &Request) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let spoken = self
+            .greeting
+            .map_or(self.version, |greeting| greeting.version());
+        // An older broker closes the connection, as one that restarts does: the request would be sent again and again.
+        if spoken < request.first_version() {
+            return Err(Failure::Version(spoken));
+        }
         let frame = frame::encode_request(request).map_err(Failure::Malformed)?;
         let mut bytes = Zeroizing::new(Vec::with_capacity(HELLO + frame.len()));
         if !std::mem::replace(&mut self.greeted, true) {
@@ -375,6 +382,23 @@ mod tests {
         older.speak(1);
         let first = [b"DTK\x01".to_vec(), frame].concat();
         assert_eq!(*older.send(&Request::Status).unwrap(), first);
+    }
+
+    #[test]
+    fn request_that_the_brokers_version_lacks_is_an_error_and_is_not_sent() {
+        let mut older = connection();
+        older.speak(0);
+        let failure = older.send(&Request::Status).unwrap_err();
+        assert!(matches!(failure, Failure::Version(0)), "{failure:?}");
+        let kind = Error::from(failure).kind();
+        assert_eq!(kind, ErrorKind::IncompatibleVersion);
+        older.speak(1);
+        assert!(
+            older
+                .send(&Request::Status)
+                .unwrap()
+                .starts_with(b"DTK\x01")
+        );
     }
 
     #[test]

@@ -54,6 +54,14 @@ impl Request {
             Self::Metrics => "metrics",
         }
     }
+
+    /// Returns the first protocol version that has this request.
+    #[must_use]
+    pub fn first_version(&self) -> u8 {
+        match self {
+            Self::Token(_) | Self::Watch(_) | Self::Status | Self::Explain(_) | Self::Metrics => 1,
+        }
+    }
 }
 
 /// The client and scope set of a request.
