@@ -109,12 +109,12 @@ fn accept(listener: &UnixListener) -> Vec<Connection> {
 
 /// Sends watchers what has changed.
 fn notify(connections: &mut [Connection], grants: &mut Grants) {
-    for (scope, news) in grants.take_news() {
+    for (scope, answer) in grants.take_notifications() {
         for connection in connections
             .iter_mut()
             .filter(|connection| connection.is_open)
         {
-            let output = connection.session.notify(&scope, &news);
+            let output = connection.session.notify(&scope, &answer);
             connection.send(&output);
         }
     }
