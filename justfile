@@ -20,6 +20,11 @@ deny:
 features *ARGS:
     .ci/features {{ARGS}}
 
+# Reports changes of the published crates' API since a revision that break apps. Needs cargo-semver-checks, which takes
+# minutes to install.
+semver REVISION:
+    cargo semver-checks -p domo-token-protocol -p domo-token-client --baseline-rev {{REVISION}}
+
 # Finds unused dependencies. Needs cargo-machete.
 machete:
     cargo machete
