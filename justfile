@@ -12,9 +12,11 @@ check:
 windows:
     bash .ci/windows
 
-# Checks dependencies and licenses. Needs cargo-deny. `cargo deny check advisories` also needs an internet connection.
-deny:
-    cargo deny --offline check bans licenses sources
+# `just dependencies all` installs the tools below target/, and also searches for known vulnerabilities.
+#
+# Finds unused and forbidden dependencies.
+dependencies *ARGS:
+    .ci/dependencies {{ARGS}}
 
 # Checks the published crates with each feature alone; `just features powerset` with each combination, by cargo-hack.
 features *ARGS:
@@ -25,9 +27,9 @@ features *ARGS:
 semver REVISION:
     cargo semver-checks -p domo-token-protocol -p domo-token-client --baseline-rev {{REVISION}}
 
-# Finds unused dependencies. Needs cargo-machete.
-machete:
-    cargo machete
+# Checks the files in .github/; installs the tools below target/ if they are missing.
+forge:
+    .ci/forge
 
 # `just bench L1 L3` measures only these rows, `--rounds N` sets the number of rounds, `--json` prints JSON, `--write
 # docs/performance.md` replaces the table there. Needs a C compiler.

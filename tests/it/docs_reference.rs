@@ -289,7 +289,7 @@ fn cli_page_lists_the_commands_options_and_formats_of_the_helper() {
 }
 
 /// Returns the long options of a clap command, without help and version.
-fn clap_options(command: &clap::Command, is_global: bool) -> BTreeSet<String> {
+pub(crate) fn clap_options(command: &clap::Command, is_global: bool) -> BTreeSet<String> {
     let arguments = command.get_arguments().filter(|argument| {
         !matches!(argument.get_action(), ArgAction::Help | ArgAction::Version)
             && argument.is_global_set() == is_global
