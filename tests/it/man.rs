@@ -1,11 +1,12 @@
-//! The man pages under `docs/man/` are generated from the help and the other documents. After a change of
-//! these, `UPDATE_MAN=1 cargo test --test it man::` updates them.
+//! The man pages under `docs/man/` are generated from the help and the other documents, and so are the tables of
+//! options in `docs/cli.md`. After a change of these, `UPDATE_MAN=1 cargo test --test it man::` updates them.
 
 #![allow(
     clippy::wildcard_enum_match_arm,
     reason = "Markdown has more elements than the man pages use"
 )]
 
+mod cli_page;
 mod daemon;
 mod document;
 mod helper;
@@ -58,6 +59,21 @@ fn pages_match_those_generated_from_help_and_documents() {
             "{name} is out of date: UPDATE_MAN=1 cargo test --test it man"
         );
     }
+}
+
+#[test]
+fn cli_page_has_the_generated_tables_of_options() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cli.md");
+    let there = fs::read_to_string(&path).unwrap();
+    let page = cli_page::page(&there);
+    if std::env::var_os("UPDATE_MAN").is_some() {
+        fs::write(&path, page).unwrap();
+        return;
+    }
+    assert!(
+        there == page,
+        "docs/cli.md is out of date: UPDATE_MAN=1 cargo test --test it man"
+    );
 }
 
 #[test]
