@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use clap::CommandFactory;
+use clap::{ArgAction, CommandFactory};
 use domo_token::config::{self, Limits};
 use domo_token::flags::Flags;
 use domo_token_cli::options::FORMATS;
@@ -255,6 +255,17 @@ fn cli_page_describes_each_command_and_format() {
     let formats = first_codes(&page, "### Output formats");
     let expected: BTreeSet<String> = FORMATS.iter().map(|name| (*name).to_owned()).collect();
     assert_eq!(formats, expected);
+}
+
+/// Returns the long options of a clap command, without help and version.
+pub(crate) fn clap_options(command: &clap::Command, is_global: bool) -> BTreeSet<String> {
+    let arguments = command.get_arguments().filter(|argument| {
+        !matches!(argument.get_action(), ArgAction::Help | ArgAction::Version)
+            && argument.is_global_set() == is_global
+    });
+    arguments
+        .filter_map(|argument| argument.get_long().map(str::to_owned))
+        .collect()
 }
 
 #[test]

@@ -16,6 +16,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use clap::CommandFactory;
+use domo_token::flags::Flags;
+
+use crate::docs_reference::clap_options;
+
 fn pages() -> [(&'static str, String); 4] {
     [
         ("domo-token.1", helper::page()),
@@ -87,7 +92,14 @@ fn pages_contain_each_option_and_exit_code() {
         assert!(page.contains(&format!("\\fB{code}\\fR")), "{code}");
     }
     let page = daemon::page();
-    for name in ["config", "log\\-format", "online", "client\\-id", "offline"] {
+    let mut command = Flags::command();
+    command.build();
+    let mut options = clap_options(&command, true);
+    for verb in command.get_subcommands() {
+        options.extend(clap_options(verb, false));
+    }
+    for name in options {
+        let name = name.replace('-', "\\-");
         assert!(page.contains(&format!("\\-\\-{name}")), "{name}");
     }
 }
