@@ -136,6 +136,25 @@ fn metrics_page_lists_each_metric_with_its_type_and_labels_and_no_other() {
 }
 
 #[test]
+fn monitoring_page_names_metrics_that_exist() {
+    let documented: BTreeSet<String> = documented_metrics()
+        .into_iter()
+        .map(|(name, _, _)| name)
+        .collect();
+    let page = page("monitoring.md");
+    let words = page.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+    let named: BTreeSet<&str> = words
+        .filter(|word| word.starts_with("domo_token_"))
+        .collect();
+    let missing: Vec<_> = named
+        .iter()
+        .filter(|name| !documented.contains(**name))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    assert!(named.len() > 5, "{named:?}");
+}
+
+#[test]
 fn metrics_page_lists_each_cause_and_outcome() {
     let page = page("metrics.md");
     let causes = [
