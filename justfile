@@ -113,6 +113,10 @@ helper:
 book:
     .ci/book
 
+# Regenerates all that is generated from the code: man pages, tests/messages.txt, docs/config.schema.json.
+generate:
+    UPDATE_MAN=1 UPDATE_MESSAGES=1 UPDATE_SCHEMA=1 cargo test --test it -- man:: messages:: config_schema::
+
 # Regenerates the man pages after a change of help, docs/config.md or docs/protocol.md.
 man:
     UPDATE_MAN=1 cargo test --test it man::

@@ -55,6 +55,9 @@ fn printed_schema_is_the_committed_one_and_describes_each_key() {
     let (code, printed, stderr) = parts(&printed);
     assert_eq!(code, Some(0), "{stderr}");
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/config.schema.json");
+    if std::env::var_os("UPDATE_SCHEMA").is_some() {
+        fs::write(&file, &printed).unwrap();
+    }
     let kept = fs::read_to_string(file).unwrap();
     let differing = kept
         .lines()
@@ -62,7 +65,7 @@ fn printed_schema_is_the_committed_one_and_describes_each_key() {
         .find(|(old, new)| old != new);
     assert!(
         kept == printed,
-        "run: domo-tokend check --schema > docs/config.schema.json; first difference: {differing:?}"
+        "run: UPDATE_SCHEMA=1 cargo test --test it config_schema::; first difference: {differing:?}"
     );
     let schema: Value = serde_json::from_str(&printed).unwrap();
     let client = schema["$defs"]["Client"]["properties"].as_object().unwrap();
