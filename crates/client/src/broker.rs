@@ -234,6 +234,9 @@ impl Broker {
     /// broker, so that [`Self::token`] needs no request. The thread ends with the last clone of this
     /// broker. A forked child has no such thread and must call this again.
     ///
+    /// The thread ends early where a [`Watch`] ends, for example after [`ErrorKind::Gone`](crate::ErrorKind::Gone). Then
+    /// [`Self::token`] sends requests again, and another call of this method starts a new thread.
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidScope`](crate::ErrorKind::InvalidScope), or [`ErrorKind::Io`](crate::ErrorKind::Io) if no thread can be started.

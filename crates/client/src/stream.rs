@@ -1,12 +1,13 @@
 //! The byte stream of a connection over a Unix socket, with time limits.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketAddrUnix, recv};
 
@@ -40,8 +41,30 @@ impl Stream {
     /// Reads what was received, and waits for `left` at most if that is nothing. Zero bytes mean that the broker has
     /// disconnected.
     pub(crate) fn receive(&mut self, room: &mut [u8], left: Duration) -> io::Result<usize> {
-        let limit = |left| self.0.set_read_timeout(Some(left));
-        retry_interrupted(left, limit, || (&self.0).read(room))
+        let deadline = boot_now() + left;
+        loop {
+            // The socket's own time limit (SO_RCVTIMEO) would be late by up to an eighth of it.
+            self.wait_readable(deadline.saturating_since(boot_now()))?;
+            match recv(&self.0, &mut *room, RecvFlags::DONTWAIT) {
+                Ok((count, _)) => return Ok(count),
+                // There may be nothing after all.
+                Err(Errno::WOULDBLOCK | Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if boot_now() >= deadline {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+        }
+    }
+
+    /// Waits until there is something to read, for `left` at most, or for a signal.
+    fn wait_readable(&self, left: Duration) -> io::Result<()> {
+        let limit = Timespec::try_from(left.max(MIN_TIMEOUT)).ok();
+        let mut polled = [PollFd::new(self, PollFlags::IN)];
+        match poll(&mut polled, limit.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Returns whether there is nothing to read and the broker has not disconnected. Does not wait.
@@ -118,4 +141,27 @@ fn connect(path: &Path, left: Duration) -> io::Result<UnixStream> {
 fn connect(path: &Path, _left: Duration) -> io::Result<UnixStream> {
     address(path)?;
     UnixStream::connect(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn receive_returns_what_was_sent_until_the_end_and_waits_for_its_time_limit() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut stream = Stream(ours);
+        let mut receive = |millis| {
+            let mut room = [0; 8];
+            let count = stream.receive(&mut room, Duration::from_millis(millis))?;
+            io::Result::Ok(room[..count].to_vec())
+        };
+        let start = boot_now();
+        assert_eq!(receive(50).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert!(boot_now() >= start + Duration::from_millis(50));
+        theirs.write_all(b"answer").unwrap();
+        assert_eq!(receive(0).unwrap(), b"answer");
+        drop(theirs);
+        assert_eq!(receive(5000).unwrap(), b"");
+    }
 }

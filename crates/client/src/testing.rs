@@ -23,6 +23,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! An async test needs the runtime's real clock: with `start_paused = true`, tokio skips the time that the broker takes to
+//! answer, and calls fail with [`ErrorKind::Timeout`].
+//!
 //! A function that takes a [`Token`] needs no broker: [`Token::for_tests`] makes one.
 //!
 //! Enable the feature for tests only:

@@ -24,7 +24,8 @@ use domo_token_protocol::messages::Request;
 /// The tokens of one scope set, from [`super::Broker::watch`], in the order of [`crate::Watch`].
 ///
 /// It connects when it is first polled, and uses no thread and no task of its own. Dropping it closes its
-/// connection. In a forked child it has ended, because its connection is its parent's.
+/// connection. Poll it on one runtime: when that ends, so does the connection, which is an error of kind
+/// [`ErrorKind::Io`](crate::ErrorKind::Io). In a forked child it has ended, because its connection is its parent's.
 pub struct Watch {
     transport: Arc<Transport>,
     state: WatchState,
