@@ -12,17 +12,24 @@ check:
 windows:
     bash .ci/windows
 
-# Checks dependencies and licenses. Needs cargo-deny. `cargo deny check advisories` also needs an internet connection.
-deny:
-    cargo deny --offline check bans licenses sources
+# `just dependencies all` installs the tools below target/, and also searches for known vulnerabilities.
+#
+# Finds unused and forbidden dependencies.
+dependencies *ARGS:
+    .ci/dependencies {{ARGS}}
 
 # Checks the published crates with each feature alone; `just features powerset` with each combination, by cargo-hack.
 features *ARGS:
     .ci/features {{ARGS}}
 
-# Finds unused dependencies. Needs cargo-machete.
-machete:
-    cargo machete
+# Reports changes of the published crates' API since a revision that break apps. Needs cargo-semver-checks, which takes
+# minutes to install.
+semver REVISION:
+    cargo semver-checks -p domo-token-protocol -p domo-token-client --baseline-rev {{REVISION}}
+
+# Checks the files in .github/; installs the tools below target/ if they are missing.
+forge:
+    .ci/forge
 
 # `just bench L1 L3` measures only these rows, `--rounds N` sets the number of rounds, `--json` prints JSON, `--write
 # docs/performance.md` replaces the table there. Needs a C compiler.

@@ -26,8 +26,8 @@ fn pages_in(directory: &str) -> Vec<String> {
     pages
 }
 
-/// Returns the pages whose links are checked.
-fn all_pages() -> Vec<String> {
+/// Returns the pages that are checked.
+pub(crate) fn all_pages() -> Vec<String> {
     let crates = fs::read_dir(root().join("crates")).unwrap();
     let crates = crates.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let readmes = crates.map(|name| format!("crates/{name}/README.md"));
@@ -45,6 +45,10 @@ fn parse(text: &str) -> Parser<'_> {
 fn links(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for event in parse(text) {
+        if let Event::Html(html) | Event::InlineHtml(html) = &event {
+            let links = html.split("href=\"").skip(1);
+            found.extend(links.filter_map(|link| Some(link.split_once('"')?.0.to_owned())));
+        }
         if let Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) = event {
             found.push(dest_url.into_string());
         }

@@ -17,6 +17,7 @@ mod config_watch;
 mod containers;
 mod credential_forms;
 mod docs;
+mod docs_commands;
 mod docs_reference;
 mod end_to_end;
 mod environment;

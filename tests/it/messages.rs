@@ -22,10 +22,10 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Returns the folders that contain the sources of the programs and the libraries.
+/// Returns the folders that contain the sources of the programs, the libraries and the quickstart.
 fn source_folders() -> Vec<PathBuf> {
     let crates = fs::read_dir(root().join("crates")).unwrap();
-    let mut folders = vec![root().join("src")];
+    let mut folders = vec![root().join("src"), root().join("examples")];
     folders.extend(crates.map(|entry| entry.unwrap().path().join("src")));
     folders
 }

@@ -20,9 +20,10 @@ use syn::{
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 /// Macros whose literals are formats: one word beside a placeholder is a message there.
-const FORMATS: [&str; 8] = [
+const FORMATS: [&str; 9] = [
     "eprint",
     "eprintln",
+    "event",
     "format",
     "format_args",
     "print",
@@ -112,6 +113,19 @@ impl Finder<'_> {
         }
     }
 
+    /// Adds a literal that is one word in lower case, where other literals of one word are names: of options, of
+    /// variables of the environment, of files.
+    fn plain_word(&mut self, value: &Expr) {
+        if let Expr::Lit(ExprLit {
+            lit: Lit::Str(text),
+            ..
+        }) = value
+            && text.value().chars().all(|c| c.is_ascii_lowercase())
+        {
+            self.result(value);
+        }
+    }
+
     /// Walks the tokens of a macro call or an attribute.
     fn tokens(&mut self, tokens: TokenStream, is_format: bool) {
         let tokens: Vec<_> = tokens.into_iter().collect();
@@ -175,7 +189,7 @@ impl Finder<'_> {
         }
         self.found.messages.push(line + &fields);
         for value in values {
-            self.tokens(value.into_iter().collect(), false);
+            self.tokens(value.into_iter().collect(), true);
         }
     }
 
@@ -317,13 +331,49 @@ impl<'ast> Visit<'ast> for Finder<'_> {
         visit::visit_block(self, block);
     }
 
+    fn visit_expr_call(&mut self, call: &'ast syn::ExprCall) {
+        for argument in &call.args {
+            self.plain_word(argument);
+        }
+        visit::visit_expr_call(self, call);
+    }
+
+    fn visit_expr_closure(&mut self, closure: &'ast syn::ExprClosure) {
+        self.plain_word(&closure.body);
+        visit::visit_expr_closure(self, closure);
+    }
+
+    fn visit_expr_return(&mut self, returned: &'ast syn::ExprReturn) {
+        if let Some(value) = &returned.expr {
+            self.plain_word(value);
+        }
+        visit::visit_expr_return(self, returned);
+    }
+
+    fn visit_field_value(&mut self, field: &'ast syn::FieldValue) {
+        self.plain_word(&field.expr);
+        visit::visit_field_value(self, field);
+    }
+
+    fn visit_item_const(&mut self, constant: &'ast syn::ItemConst) {
+        self.plain_word(&constant.expr);
+        visit::visit_item_const(self, constant);
+    }
+
+    fn visit_local(&mut self, local: &'ast syn::Local) {
+        if let Some(init) = &local.init {
+            self.plain_word(&init.expr);
+        }
+        visit::visit_local(self, local);
+    }
+
     fn visit_expr_method_call(&mut self, call: &'ast syn::ExprMethodCall) {
-        if ["push_str", "write_str"]
-            .iter()
-            .any(|name| call.method == *name)
-            && let Some(text) = call.args.first()
-        {
-            self.result(text);
+        if let Some(text) = call.args.first() {
+            match &*call.method.to_string() {
+                "pad" | "push_str" | "write_str" => self.result(text),
+                "map_or" | "unwrap_or" => self.plain_word(text),
+                _ => {}
+            }
         }
         visit::visit_expr_method_call(self, call);
     }
@@ -472,12 +522,14 @@ fn messages_are_found_outside_of_tests_in_source_order() {
         }
         fn log(key: &str) -> &'static str {
             tokio::select! {
-                _ = x => warn!(client, %scope, lifetime_s = a.b, what = "the token", "token {} late", f("an argument")),
+                _ = x => warn!(client, %scope, lifetime_s = a.b, what = "the token", kind = "late", "token {} late", f("an argument")),
             }
             tracing::error!("{message}");
             format!("key{key}x", "x{key}ok");
             text.push_str("; ");
             text.push_str("of");
+            change("added", "--added");
+            let word = some.map_or("none", |some| "one");
             #[cfg(test)]
             let not = "not this";
             if key == "key" { "on" } else { b"two\nlines" }
@@ -492,13 +544,17 @@ fn messages_are_found_outside_of_tests_in_source_order() {
         "The config.",
         "Of two paragraphs.",
         "A key.",
-        "WARN token {} late client= scope= lifetime_s= what=",
+        "WARN token {} late client= scope= lifetime_s= what= kind=",
         "the token",
+        "late",
         "an argument",
         "ERROR {message}",
         "key{key}x",
         "x{key}ok",
         "of",
+        "added",
+        "none",
+        "one",
         "on",
         "\"two\\n\n  lines\"",
     ];

@@ -1,10 +1,10 @@
-//! The prose of Markdown documents: without code blocks, list items and table cells by themselves.
+//! The prose of Markdown documents: list items, table cells and lines of code by themselves.
 
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
 use super::passage::Passage;
 
-/// Returns the paragraphs, headings, list items and table cells of a document.
+/// Returns the paragraphs, headings, list items, table cells and lines of code of a document.
 pub(super) fn passages(text: &str) -> Vec<Passage> {
     let mut passages = Vec::new();
     let mut passage = Passage::default();
@@ -17,7 +17,14 @@ pub(super) fn passages(text: &str) -> Vec<Passage> {
         match event {
             Event::Start(Tag::CodeBlock(_)) => in_code = true,
             Event::End(TagEnd::CodeBlock) => in_code = false,
-            Event::Text(_) if in_code => {}
+            Event::Text(code) if in_code => {
+                let lines = code.lines().zip(line..);
+                passages.extend(lines.map(|(text, line)| {
+                    let mut passage = Passage::default();
+                    passage.push_line(text, line);
+                    passage
+                }));
+            }
             Event::Text(text) => {
                 let start = text.find(char::is_whitespace).unwrap_or(text.len());
                 let (first, rest) = text.split_at(if is_glued { start } else { 0 });
@@ -51,7 +58,7 @@ pub(super) fn passages(text: &str) -> Vec<Passage> {
 }
 
 #[test]
-fn passages_are_blocks_without_code() {
+fn passages_are_blocks_and_lines_of_code() {
     let text = "# Head\n\nSome `code a`, text\nin *lines*.\n\n    code\n\n- one\n- two\n  more\n\n\
                 | a | b c |\n| - | - |\n| d | `e`. f |\n";
     let passages = passages(text);
@@ -67,6 +74,7 @@ fn passages_are_blocks_without_code() {
     let expected = [
         (1, "Head"),
         (3, "Some `code a`, text in lines."),
+        (6, "code"),
         (8, "one"),
         (9, "two more"),
         (12, "a"),

@@ -3,12 +3,12 @@
 use super::passage::{Passage, Word, text_of};
 
 /// A pattern and what to write instead. A pattern is words, each with its alternatives; `..` stands for up to
-/// two words of any kind, `!` precedes words that must not follow.
+/// two words of any kind, `!` precedes words that must not follow, of which `0` stands for any number.
 type Rule = (&'static str, &'static str);
 
-const PROGRAMS: &str = "app|broker|client|command|daemon|domo|domo-sandbox|domo-token|domo-tokend|helper|log|page|program|sandbox|server|systemd";
+const PROGRAMS: &str = "app|broker|client|command|crate|daemon|domo|domo-sandbox|domo-token|domo-tokend|function|helper|kernel|library|log|page|parser|program|proxy|sandbox|scheduler|script|server|systemd|test";
 
-const RULES: [Rule; 23] = [
+const RULES: [Rule; 24] = [
     ("hear|hears|heard|hearing", "receives, is notified"),
     ("heed|heeds|heeded|heeding|unheeded", "honours, uses"),
     ("anew", "again"),
@@ -16,7 +16,10 @@ const RULES: [Rule; 23] = [
     ("parted", "separated"),
     ("befall|befalls|befell|befallen", "happens to"),
     ("whoever", "callers that …, the user that …"),
-    ("take|takes|took|taken|taking .. up !to", "apply, reload"),
+    (
+        "take|takes|took|taken|taking .. up !to|about|at|disk|less|memory|more|no|space|0",
+        "apply, reload",
+    ),
     ("crowd|crowds|crowded", "load"),
     ("door|doors", "listener"),
     ("at hand", "cached, available"),
@@ -28,13 +31,18 @@ const RULES: [Rule; 23] = [
     ("turn|turns|turned|turning .. away", "reject"),
     ("rid of", "remove, uninstall"),
     ("given up", "cancelled, timed out"),
-    ("ask|asks|asked|asking domo", "request a token from Domo"),
+    (
+        "ask|asks|asked|asking domo !support",
+        "request a token from Domo",
+    ),
     ("domo refuse|refuses|refused", "Domo rejects"),
     ("refused by domo", "rejected by Domo"),
     (
-        "token|tokens .. die|dies|died|dead|live|lives|lived",
+        "token|tokens .. die|dies|died|dead|lives|lived",
         "expire, be valid",
     ),
+    // Not "time to live".
+    ("tokens live|that|which live|longer|shorter|for", "be valid"),
     (
         "dead|dying|living token|tokens",
         "expired token, valid token",
@@ -45,6 +53,9 @@ const RULES: [Rule; 23] = [
 
 /// What programs don't do.
 const PERSONAL: &str = "tells|says|wants|knows|minds|thinks|hears";
+
+/// What may be between a program and what it doesn't do.
+const ADVERBS: &str = "already|also|always|never|only|still|then";
 
 const PERSONAL_INSTEAD: &str = "returns, prints, logs, sends, reports, denies";
 
@@ -60,8 +71,12 @@ pub(super) struct Found {
 
 /// Returns the phrases of a passage that must not be written.
 pub(super) fn phrases(passage: &Passage) -> Vec<Found> {
-    let personal = format!("{PROGRAMS} {PERSONAL}");
-    let rules = RULES.into_iter().chain([(&*personal, PERSONAL_INSTEAD)]);
+    let personal = [
+        format!("{PROGRAMS} {PERSONAL}"),
+        format!("{PROGRAMS} {ADVERBS} {PERSONAL}"),
+    ];
+    let personal = personal.iter().map(|rule| (&**rule, PERSONAL_INSTEAD));
+    let rules = RULES.into_iter().chain(personal);
     let rules: Vec<_> = rules
         .map(|(pattern, instead)| (parts(pattern), instead))
         .collect();
@@ -129,10 +144,11 @@ fn end_of_match(
                 at = reached + 1;
             }
             Part::Not(others) => {
-                if words
-                    .get(at)
-                    .is_some_and(|word| others.contains(&word.as_str()))
-                {
+                let is_other = |word: &String| {
+                    let is_number = word.starts_with(|c: char| c.is_ascii_digit());
+                    others.contains(&word.as_str()) || is_number && others.contains(&"0")
+                };
+                if words.get(at).is_some_and(is_other) {
                     return None;
                 }
             }
@@ -188,6 +204,7 @@ fn phrases_of_the_list_are_found_in_each_form_and_across_lines() {
         ("The token that lives.", "token that lives"),
         ("A dead token.", "dead token"),
         ("The daemon says so.", "daemon says"),
+        ("The helper then tells it.", "helper then tells"),
     ] {
         let found = phrases(&passage(text));
         let of = found.iter().map(|found| found.phrase.as_str());
@@ -206,7 +223,11 @@ fn plain_text_passes() {
         "It is. Told by others.",
         "They are told apart, and are not told from others.",
         "It ends with the broker, says nobody.",
+        "The log a user wants.",
         "That may take up to 5 s.",
+        "The cache takes up 5 MB, the log takes up less.",
+        "Ask Domo support for it.",
+        "The token's time to live; the token time to live.",
         "The token. Lives are other things.",
         "Callers share the mending-machine; the handle.",
         "Domo rejects the token, which expires in 5 s.",
