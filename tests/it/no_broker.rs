@@ -305,6 +305,15 @@ fn time_out_of_the_own_broker_names_systemctl_user_status() {
 }
 
 #[test]
+fn server_of_another_protocol_exits_70_and_advises_to_check_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("broker.sock");
+    listen(&socket, b"HTTP/1.1 400 Bad Request\r\n\r\n");
+    let output = helper(&socket, &["data"]).output().unwrap();
+    assert_ends(&output, 70, "; check which program serves the socket");
+}
+
+#[test]
 fn app_errors_name_no_flags_of_the_helper() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("broker.sock");

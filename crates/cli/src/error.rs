@@ -3,7 +3,7 @@
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
-use domo_token_client::{Error, ErrorDetails};
+use domo_token_client::{Error, ErrorDetails, ErrorKind};
 
 use crate::connect_advice::advice;
 use crate::exit_code::{self, SOFTWARE};
@@ -31,6 +31,9 @@ impl CliError {
         }
         if let Some(verb) = args::nearest_verb(scopes) {
             message = format!("{message}; or did you mean the command {verb}?");
+        }
+        if error.kind() == ErrorKind::Protocol {
+            message.push_str("; check which program serves the socket");
         }
         // The command to type comes last.
         if let Some(advice) = advice(error) {

@@ -129,7 +129,10 @@ static GET: VerbUsage = VerbUsage {
         ("0", "Success"),
         ("2", "Usage error"),
         ("69", "No broker is running, or it cannot be reached"),
-        ("70", "Internal error (a bug)"),
+        (
+            "70",
+            "Internal error (a bug), or the server is not a broker",
+        ),
         ("74", "Standard output cannot be written"),
         (
             "75",
