@@ -213,26 +213,6 @@ fn readme_has_at_most_130_lines() {
     assert!(count <= 130, "{count}");
 }
 
-/// Returns the code of the programs without their tests, with strings that take several lines as one.
-fn program_code() -> String {
-    let mut code = String::new();
-    let mut directories = vec![root().join("src"), root().join("crates")];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            let is_test = path.file_stem().is_some_and(|name| name == "tests");
-            if path.is_dir() && !is_test {
-                directories.push(path);
-            } else if !is_test && path.extension().is_some_and(|end| end == "rs") {
-                code.push_str(&fs::read_to_string(path).unwrap());
-            }
-        }
-    }
-    let mut lines = code.split("\\\n");
-    let first = lines.next().unwrap().to_owned();
-    lines.fold(first, |text, line| text + line.trim_start())
-}
-
 /// Returns the code spans in the columns of a page that quote messages.
 fn quoted_messages(text: &str) -> Vec<String> {
     let mut found = Vec::new();
@@ -247,7 +227,7 @@ fn quoted_messages(text: &str) -> Vec<String> {
         } else if let Event::End(TagEnd::TableCell) = event {
             column += 1;
         } else if let Event::Text(text) = event {
-            if in_head && &*text == "message contains" {
+            if in_head && ["message contains", "you see"].contains(&&*text) {
                 quoting = Some(column);
             }
         } else if let (Event::Code(code), false) = (event, in_head)
@@ -259,9 +239,20 @@ fn quoted_messages(text: &str) -> Vec<String> {
     found
 }
 
+/// Parts of quoted messages that come from Domo, the system, a shell or Python, and a metric.
+const OF_OTHERS: [&str; 6] = [
+    "domo-token: not found",
+    "FileNotFoundError",
+    "returned non-zero exit status",
+    "Address already in use",
+    "invalid_scope",
+    "domo_token_config_last_reload_successful",
+];
+
 #[test]
-fn quoted_messages_are_in_the_code() {
-    let code = program_code();
+fn quoted_messages_are_messages_of_the_programs() {
+    // Not the sources: their comments quote messages, too.
+    let messages = read("tests/messages.txt");
     let (mut missing, mut count) = (Vec::new(), 0);
     for page in all_pages() {
         for message in quoted_messages(&read(&page)) {
@@ -270,7 +261,7 @@ fn quoted_messages_are_in_the_code() {
             let parts = parts.map(|part| part.trim_matches(|c: char| !c.is_alphabetic()));
             for part in parts.filter(|part| part.len() > 7) {
                 count += 1;
-                if !code.contains(part) {
+                if !messages.contains(part) && !OF_OTHERS.contains(&part) {
                     missing.push(format!("{page}: {message}: no message has {part:?}"));
                 }
             }
