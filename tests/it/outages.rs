@@ -138,7 +138,7 @@ fn rejection_while_the_old_token_is_valid_is_a_warning() {
 }
 
 #[test]
-fn rejected_scope_set_is_an_error_that_says_what_to_fix() {
+fn rejected_scope_set_is_an_error_with_advice() {
     let sandbox = sandbox(HOUR);
     sandbox.always(Fault::oauth_error(400, "invalid_scope", "no such scope"));
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
