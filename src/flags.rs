@@ -12,11 +12,11 @@ use crate::config::VARIABLES;
 /// Lists global options after those of a command.
 const GLOBAL: usize = 500;
 
-/// Keeps Domo access tokens fresh and serves them to local processes.
+/// Keep Domo access tokens fresh and serve them to local processes.
 ///
-/// Holds the credentials of Domo API clients, requests a token for each configured scope set before it
-/// is needed, renews it before it expires, and serves it on a Unix socket (on Windows, a named pipe).
-/// To get a token, use domo-token. Runs in the foreground and logs to standard error.
+/// The daemon holds the credentials of Domo API clients, requests a token for each configured scope set
+/// before it is needed, renews it before it expires, and serves it on a Unix socket (on Windows, a named
+/// pipe). It runs in the foreground and logs to standard error. To get a token, use domo-token.
 #[derive(Debug, Parser)]
 #[command(name = "domo-tokend", version, after_help = [AFTER_HELP, VARIABLES, REST_OF_HELP].concat())]
 pub struct Flags {

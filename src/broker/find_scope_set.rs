@@ -202,8 +202,8 @@ impl State {
             format!(" (clients: {names})")
         };
         let cause = format!(
-            "no client given and no default_client configured; use --client NAME, set \
-             DOMO_TOKEN_CLIENT or configure broker.default_client{names}"
+            "no client given and no default_client configured; use --client NAME or \
+             DOMO_TOKEN_CLIENT (in an app, with_client), or set broker.default_client{names}"
         );
         Refusal::new(RefusalKind::UnknownClient, cause)
     }

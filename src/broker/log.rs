@@ -184,7 +184,7 @@ impl Failure {
             }
             OutageCause::Denied => {
                 "Domo rejected the scope set; the current token is still valid; \
-                 fix the client's scopes in Domo, or tokens in the config"
+                 create an API client with these scopes in Domo, or correct tokens in the config"
             }
             OutageCause::Failed(_)
             | OutageCause::Queued
@@ -213,8 +213,8 @@ impl Failure {
                 "the proxy rejected the login; callers fail until the login is fixed"
             }
             OutageCause::Denied => {
-                "Domo rejected the scope set; callers fail until the client's scopes in Domo, \
-                 or tokens in the config, are fixed"
+                "Domo rejected the scope set; callers fail until an API client with these scopes \
+                 is configured, or tokens in the config is corrected"
             }
             OutageCause::Failed(_)
             | OutageCause::Queued
@@ -242,7 +242,7 @@ fn log_failure(
         return;
     };
     let cause = failure.cause;
-    let rejected = failure.rejected();
+    let what = failure.rejected();
     let retry = scheduler.next_attempt(set, now);
     let retry_in_s = retry.map(|at| rounded_up(at.saturating_since(now)));
     let error = scheduler
@@ -252,16 +252,16 @@ fn log_failure(
         CallerImpact::TokenValid { left } => {
             let expires_in_s = left.as_secs();
             if failure.repeated {
-                debug!(client, %scope, %cause, rejected, expires_in_s, retry_in_s, error, "renewal failed again; the current token is still valid");
+                debug!(client, %scope, %cause, what, expires_in_s, retry_in_s, error, "renewal failed again; the current token is still valid");
             } else {
                 let message = failure.warning();
-                warn!(client, %scope, %cause, rejected, expires_in_s, retry_in_s, error, "{message}");
+                warn!(client, %scope, %cause, what, expires_in_s, retry_in_s, error, "{message}");
             }
         }
         CallerImpact::NoToken { duration, first } => {
             let no_token_s = duration.as_secs();
             if failure.repeated && !first {
-                debug!(client, %scope, %cause, rejected, no_token_s, retry_in_s, error, "still no valid token");
+                debug!(client, %scope, %cause, what, no_token_s, retry_in_s, error, "still no valid token");
                 return;
             }
             // The other ones without a token are affected, too.
@@ -273,7 +273,7 @@ fn log_failure(
             );
             let scope_sets = is_shared.then(|| scheduler.scope_sets_without_token(set, now));
             let message = failure.error(first);
-            error!(client, %scope, %cause, rejected, scope_sets, no_token_s, retry_in_s, error, "{message}");
+            error!(client, %scope, %cause, what, scope_sets, no_token_s, retry_in_s, error, "{message}");
         }
     }
 }

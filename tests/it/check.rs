@@ -290,7 +290,7 @@ fn check_judges_the_path_of_the_socket_as_the_daemon_does() {
         "is a directory and not a socket; use a path in it, such as {directory}/broker.sock\n"
     );
     for (path, problem) in [
-        ("~/x", "no shell has expanded the tilde"),
+        ("~/x", "the tilde is not expanded"),
         ("http://x", "does not start with"),
         (&directory, &inside),
         (&file, "not a socket; move it away"),

@@ -94,6 +94,10 @@ fn rejection_of_a_scope_names_no_mistake_of_the_secret() {
     let (code, _, stderr) = check(&config(&folder), &["--online"]);
     assert_eq!(code, Some(78), "{stderr}");
     assert!(stderr.contains("invalid_scope"), "{stderr}");
+    assert!(
+        stderr.contains("create an API client with these scopes"),
+        "{stderr}"
+    );
     assert!(!stderr.contains("the client secret"), "{stderr}");
 }
 

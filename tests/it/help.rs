@@ -39,6 +39,10 @@ fn help_is_wrapped_at_the_width_and_at_80_columns_where_none_is_known() {
                 !start.starts_with("domo-token ") && !start.starts_with("curl ")
             });
             let wrapped = wrapped.filter(|line| !line.starts_with("Usage: "));
+            if width >= 80 {
+                let longest = text.lines().map(|line| line.chars().count()).max();
+                assert!(longest <= Some(width), "{arguments:?}: {longest:?}: {text}");
+            }
             for line in wrapped.clone() {
                 let length = line.chars().count();
                 assert!(length <= width, "{arguments:?}: {length}: {line}");
@@ -49,4 +53,31 @@ fn help_is_wrapped_at_the_width_and_at_80_columns_where_none_is_known() {
     }
     let wide = help(DAEMON, &["--help"], Some("200"));
     assert_eq!(wide, help(DAEMON, &["--help"], Some("100")));
+}
+
+#[test]
+fn help_begins_with_an_imperative() {
+    for (program, commands) in [
+        (DAEMON, &["", "check", "init"][..]),
+        (
+            HELPER,
+            &[
+                "",
+                "exec",
+                "watch",
+                "status",
+                "completions",
+                "help",
+                "version",
+            ],
+        ),
+    ] {
+        for command in commands {
+            let mut arguments = vec![*command, "--help"];
+            arguments.retain(|argument| !argument.is_empty());
+            let text = help(program, &arguments, None);
+            let verb = text.split_whitespace().next().unwrap();
+            assert!(!verb.ends_with('s'), "{arguments:?}: {verb}");
+        }
+    }
 }

@@ -95,6 +95,8 @@ fn scope_that_domo_does_not_grant_is_not_blamed_on_the_credentials() {
     let message = "the credentials work; Domo does not grant this client the scope \"workflow\" \
                    (scope set \"data workflow\")";
     assert!(stderr.contains(message), "{stderr}");
+    // Domo's API clients cannot be edited.
+    assert!(stderr.contains("create one with that scope"), "{stderr}");
     assert!(stderr.ends_with("with --tokens SCOPES\n"), "{stderr}");
     assert_eq!(sandbox.requests().len(), 3);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);

@@ -219,7 +219,7 @@ fn every_line_of_text_parses_to_the_fields_of_its_json_form() {
     // What is the same in each run.
     let stable = |lines: &[Line]| -> BTreeSet<Line> {
         let names = [
-            "level", "message", "client", "clients", "scope", "rejected", "error",
+            "level", "message", "client", "clients", "scope", "what", "error",
         ];
         let of = |line: &Line| {
             let fields = line
@@ -234,6 +234,8 @@ fn every_line_of_text_parses_to_the_fields_of_its_json_form() {
     assert_eq!(stable(&text), stable(&json));
     let scopes: BTreeSet<_> = text.iter().filter_map(|line| line.get("scope")).collect();
     assert!(scopes.contains(&"data user".to_owned()), "{scopes:?}");
+    let rejected: BTreeSet<_> = json.iter().filter_map(|line| line.get("what")).collect();
+    assert!(!rejected.is_empty(), "{json:#?}");
 }
 
 #[test]

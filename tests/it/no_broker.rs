@@ -82,7 +82,7 @@ fn invalid_socket_value_exits_2_in_the_helper_and_78_in_the_daemon() {
     for (value, end) in [
         (
             "~/x.sock",
-            "no shell has expanded the tilde; write /home/etl/x.sock",
+            "the tilde is not expanded; write /home/etl/x.sock",
         ),
         ("unix://run/x.sock", "write unix:///run/x.sock"),
         (
@@ -127,7 +127,7 @@ fn invalid_socket_value_exits_2_in_the_helper_and_78_in_the_daemon() {
 }
 
 #[test]
-fn error_for_a_named_path_says_by_what_it_was_named_and_how_to_start_a_broker() {
+fn error_for_a_named_path_names_its_origin_and_how_to_start_a_broker() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("x.sock");
     let shown = socket.to_str().unwrap();

@@ -207,5 +207,5 @@ fn response_not_of_domos_form_is_not_attributed_to_domo() {
     let shown =
         "returned 403 (text/html, server Zscaler/6.2): the response may be from a proxy or gateway";
     assert!(stderr.contains(shown), "{stderr}");
-    assert!(!stderr.contains("Domo answered"), "{stderr}");
+    assert!(!stderr.contains("Domo returned"), "{stderr}");
 }

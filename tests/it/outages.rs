@@ -138,12 +138,12 @@ fn rejection_while_the_old_token_is_valid_is_a_warning() {
 }
 
 #[test]
-fn rejected_scope_set_is_an_error_that_says_what_to_fix() {
+fn rejected_scope_set_is_an_error_with_advice() {
     let sandbox = sandbox(HOUR);
     sandbox.always(Fault::oauth_error(400, "invalid_scope", "no such scope"));
     let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
     let line = daemon.wait_for_log("Domo rejected the scope set; callers fail until");
-    let advice = "the client's scopes in Domo, or tokens in the config, are fixed";
+    let advice = "callers fail until an API client with these scopes is configured, or tokens in the config is corrected";
     assert!(
         line.contains(" level=error ") && line.contains(advice),
         "{line}"

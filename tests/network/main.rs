@@ -22,7 +22,7 @@ fn network_cases_pass_in_their_own_namespaces() {
         "names::lookup_of_15_s_succeeds",
         "names::check_and_init_end_at_their_limit_if_no_name_server_answers",
         "names::localhost_that_is_another_host_receives_no_secret",
-        "names::host_with_a_dead_and_a_working_address_is_reached",
+        "names::host_with_an_unreachable_and_a_working_address_is_reached",
         "names::host_with_ipv6_addresses_alone_is_reached",
         "store::added_ca_is_trusted_and_removed_one_distrusted_at_the_next_attempt",
     ]);

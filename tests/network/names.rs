@@ -160,7 +160,7 @@ fn assert_reached(sandbox: &Sandbox) {
 
 #[test]
 #[ignore = "network_cases_pass_in_their_own_namespaces runs it"]
-fn host_with_a_dead_and_a_working_address_is_reached() {
+fn host_with_an_unreachable_and_a_working_address_is_reached() {
     let sandbox = named_sandbox(HOUR);
     let port = port(&sandbox);
     let _unanswering =

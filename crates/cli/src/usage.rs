@@ -118,7 +118,8 @@ static GET: VerbUsage = VerbUsage {
         Example {
             comment: "The same through a pipe. Without a token, Domo rejects the request, and curl \
                       exits with 22:",
-            line: "domo-token --format curl data | curl -fsS -K - https://api.domo.com/v1/datasets",
+            line: "domo-token --format curl data | \\\n    \
+                   curl -fsS -K - https://api.domo.com/v1/datasets",
         },
         Example {
             comment: "End a script that gets no token:",

@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn report_of_a_rejected_client_says_what_to_do() {
+    fn report_of_a_rejected_client_has_advice() {
         let fake = FakeBroker::start().unwrap();
         fake.fail("data", ErrorKind::Rejected);
         assert!(report(&fake.broker()).unwrap().contains("administrator"));

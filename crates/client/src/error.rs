@@ -300,7 +300,7 @@ impl Error {
         inner.message.push_str(&one_line(nothing));
         inner.details = ErrorDetails::Silent(Arc::clone(socket));
         if **socket == *Path::new(HOST_SOCKET) {
-            inner.advice = Some("under systemd, see: systemctl status domo-tokend");
+            inner.advice = Some("under systemd, run: systemctl status domo-tokend");
         }
         self
     }

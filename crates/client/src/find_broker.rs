@@ -137,7 +137,7 @@ mod tests {
         let error = find("~/y.sock").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "$DOMO_TOKEN_SOCKET is \"~/y.sock\": no shell has expanded the tilde; \
+            "$DOMO_TOKEN_SOCKET is \"~/y.sock\": the tilde is not expanded; \
              write /home/etl/y.sock"
         );
         assert!(!error.is_retryable());

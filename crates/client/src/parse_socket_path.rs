@@ -32,11 +32,11 @@ impl SocketPath {
         let text = value.to_string_lossy();
         if is_tilde(&text) {
             let rest = Path::new(value).strip_prefix("~").ok();
-            let whole = home.zip(rest).map(|(home, rest)| home.join(rest));
-            let whole = whole.map_or("the whole path".to_owned(), |path| {
+            let full = home.zip(rest).map(|(home, rest)| home.join(rest));
+            let full = full.map_or("the full path".to_owned(), |path| {
                 path.display().to_string()
             });
-            return Err(format!("no shell has expanded the tilde; write {whole}"));
+            return Err(format!("the tilde is not expanded; write {full}"));
         }
         let plain = || Ok(Self::Plain(PathBuf::from(value)));
         let Some((scheme, rest)) = text.split_once(':') else {
@@ -139,9 +139,9 @@ mod tests {
     fn wrong_values_name_what_to_write() {
         let example = "write a path such as /run/domo-token/broker.sock";
         for (value, advice) in [
-            ("~/x.sock", "tilde; write /home/etl/x.sock"),
-            ("~", "tilde; write /home/etl"),
-            ("~ann/x.sock", "tilde; write the whole path"),
+            ("~/x.sock", "tilde is not expanded; write /home/etl/x.sock"),
+            ("~", "tilde is not expanded; write /home/etl"),
+            ("~ann/x.sock", "tilde is not expanded; write the full path"),
             ("unix://run/x.sock", "write unix:///run/x.sock"),
             ("unix://localhost/run/x.sock", "write unix:///run/x.sock"),
             ("unix:x.sock", "write unix:///x.sock"),
@@ -164,8 +164,8 @@ mod tests {
     }
 
     #[test]
-    fn tilde_without_a_home_directory_asks_for_the_whole_path() {
+    fn tilde_without_a_home_directory_advises_the_full_path() {
         let error = SocketPath::read(OsStr::new("~/x"), None).unwrap_err();
-        assert!(error.ends_with("write the whole path"), "{error}");
+        assert!(error.ends_with("write the full path"), "{error}");
     }
 }

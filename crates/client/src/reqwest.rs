@@ -70,8 +70,9 @@ impl From<reqwest::Error> for SendError {
 
 /// Sets the token of a request.
 fn authorize(headers: &mut HeaderMap, token: &Token) -> Result<(), Error> {
-    let value = HeaderValue::try_from(token.authorization())
-        .map_err(|_| Error::protocol("the broker gave a token that no header can carry"))?;
+    let value = HeaderValue::try_from(token.authorization()).map_err(|_| {
+        Error::protocol("the broker returned a token that is not valid in a header")
+    })?;
     headers.insert(AUTHORIZATION, value);
     Ok(())
 }

@@ -96,7 +96,7 @@ pub(crate) fn address(path: &Path) -> io::Result<SocketAddrUnix> {
     }
     // The system would end the path at a NUL, or take it for an abstract name.
     if path.as_os_str().as_bytes().contains(&0) {
-        return Err(invalid("there is a NUL in the path"));
+        return Err(invalid("the path contains a NUL character"));
     }
     SocketAddrUnix::new(path).map_err(|_| invalid("the path is too long for a socket"))
 }

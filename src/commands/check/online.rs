@@ -104,8 +104,21 @@ pub(super) async fn request_tokens(checked: Vec<Checked<'_>>, report: &mut Repor
     }
 }
 
-/// Returns the error with what to do about a rejected client, unless a mistake of its secret explains it.
+/// Returns the error with what to do about a rejected scope set, or about a rejected client, unless a mistake
+/// of its secret explains it.
 fn with_advice(mut error: FetchError, client: &Checked) -> FetchError {
+    if let FetchError::Denied {
+        scope_only: true,
+        message,
+    } = &mut error
+        // The message about a token with fewer scopes has advice.
+        && !message.contains("create an API client")
+    {
+        message.push_str(
+            "; create an API client with these scopes at Domo (Admin > Authentication > API clients), or \
+             correct tokens in the config",
+        );
+    }
     if let FetchError::Denied {
         scope_only: false,
         message,

@@ -45,9 +45,9 @@ pub enum InitError {
     )]
     Rejected(String),
     #[error(
-        "nothing was written: the credentials work; Domo does not grant this client {0}; grant it at \
-         Domo (Admin > Authentication > API clients), or request other scopes (Domo has {scopes}) with \
-         --tokens SCOPES",
+        "nothing was written: the credentials work; Domo does not grant this client {0}; API \
+         clients cannot be edited, so create one with that scope (Admin > Authentication > API clients), \
+         or request other scopes (Domo has {scopes}) with --tokens SCOPES",
         scopes = DOMO_SCOPE_NAMES.join(", ")
     )]
     Scopes(String),

@@ -309,7 +309,7 @@ mod tests {
     fn token_with_fewer_scopes_is_reported_once() {
         let granted_less = FetchError::Denied {
             scope_only: true,
-            message: "Domo granted a token without the scope \"user\"; grant the scope to the client at Domo"
+            message: "Domo granted a token without the scope \"user\"; create an API client with that scope, or correct tokens in the config"
                 .to_owned(),
         };
         let domo = domo(&["data"], &[granted_less]);

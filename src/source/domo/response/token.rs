@@ -67,8 +67,8 @@ pub(super) fn read(
         return Err(FetchError::Denied {
             scope_only: true,
             message: format!(
-                "Domo granted a token without the scope \"{missing}\"; grant the scope to the client \
-                 at Domo"
+                "Domo granted a token without the scope \"{missing}\"; create an API client with that \
+                 scope, or correct tokens in the config"
             ),
         });
     }
