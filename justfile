@@ -22,6 +22,11 @@ dependencies *ARGS:
 features *ARGS:
     .ci/features {{ARGS}}
 
+# Reports changes of the published crates' API since a revision that break apps. Needs cargo-semver-checks, which takes
+# minutes to install.
+semver REVISION:
+    cargo semver-checks -p domo-token-protocol -p domo-token-client --baseline-rev {{REVISION}}
+
 # Checks the files in .github/; installs the tools below target/ if they are missing.
 forge:
     .ci/forge

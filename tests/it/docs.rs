@@ -217,32 +217,52 @@ fn readme_has_at_most_130_lines() {
     assert!(count <= 130, "{count}");
 }
 
-/// Returns the code of the programs without their tests, with strings that take several lines as one.
-fn program_code() -> String {
-    let mut code = String::new();
-    let mut directories = vec![root().join("src"), root().join("crates")];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            let is_test = path.file_stem().is_some_and(|name| name == "tests");
-            if path.is_dir() && !is_test {
-                directories.push(path);
-            } else if !is_test && path.extension().is_some_and(|end| end == "rs") {
-                code.push_str(&fs::read_to_string(path).unwrap());
-            }
-        }
-    }
-    let mut lines = code.split("\\\n");
-    let first = lines.next().unwrap().to_owned();
-    lines.fold(first, |text, line| text + line.trim_start())
+/// Returns the messages of the programs.
+fn messages() -> String {
+    read("tests/messages.txt")
 }
 
-/// Returns the code spans in the columns of a page that quote messages.
+/// Messages of other programs, and what else is in the columns with messages.
+const NOT_OURS: [&str; 8] = [
+    "domo-token: not found",
+    "FileNotFoundError",
+    "returned non-zero exit status",
+    "Illegal header value",
+    "Invalid header",
+    "domo_token_config_last_reload_successful",
+    "session-….scope",
+    "invalid_scope",
+];
+
+/// Returns whether a code span outside of these columns is a message: three words or more, and no command, expression or
+/// option.
+fn is_message(code: &str) -> bool {
+    let commands = [
+        "cargo ",
+        "docker ",
+        "just ",
+        "openssl ",
+        "sudo ",
+        "systemctl ",
+        "domo-token ",
+        "domo-tokend ",
+    ];
+    let is_command = commands.iter().any(|command| code.starts_with(command));
+    let is_text = |c: char| c.is_alphanumeric() || " …:;,.'()/_-".contains(c);
+    code.split_whitespace().count() > 2
+        && code.chars().all(is_text)
+        && !code.contains(" -")
+        && !is_command
+}
+
+/// Returns the code spans of a page that quote messages: those in columns of messages, and others that look like one.
 fn quoted_messages(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let (mut column, mut quoting, mut in_head) = (0, None, false);
     for event in parse(text) {
         if let Event::Start(Tag::Table(_)) = event {
+            quoting = None;
+        } else if let Event::End(TagEnd::Table) = event {
             quoting = None;
         } else if let Event::Start(Tag::TableHead) = event {
             (column, in_head) = (0, true);
@@ -251,11 +271,11 @@ fn quoted_messages(text: &str) -> Vec<String> {
         } else if let Event::End(TagEnd::TableCell) = event {
             column += 1;
         } else if let Event::Text(text) = event {
-            if in_head && &*text == "message contains" {
+            if in_head && ["message contains", "you see"].contains(&&*text) {
                 quoting = Some(column);
             }
         } else if let (Event::Code(code), false) = (event, in_head)
-            && quoting == Some(column)
+            && (quoting == Some(column) || is_message(&code))
         {
             found.push(code.into_string());
         }
@@ -264,22 +284,106 @@ fn quoted_messages(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn quoted_messages_are_in_the_code() {
-    let code = program_code();
+fn quoted_messages_are_in_the_list_of_messages() {
+    let messages = messages();
     let (mut missing, mut count) = (Vec::new(), 0);
-    for page in all_pages() {
-        for message in quoted_messages(&read(&page)) {
+    for page in all_pages().iter().filter(|page| *page != "CHANGELOG.md") {
+        for message in quoted_messages(&read(page)) {
+            if NOT_OURS.iter().any(|other| message.starts_with(other)) {
+                continue;
+            }
             // Numbers and what an ellipsis stands for are arguments of the message.
             let parts = message.split(|c: char| c == '…' || c.is_ascii_digit());
             let parts = parts.map(|part| part.trim_matches(|c: char| !c.is_alphabetic()));
             for part in parts.filter(|part| part.len() > 7) {
                 count += 1;
-                if !code.contains(part) {
+                if !messages.contains(part) {
                     missing.push(format!("{page}: {message}: no message has {part:?}"));
                 }
             }
         }
     }
     assert!(missing.is_empty(), "{missing:#?}");
-    assert!(count > 20, "{count} messages");
+    assert!(count > 50, "{count} messages");
+}
+
+/// Returns what is wrong with a line of output of the helper: a label, a state or a next step that it does not print.
+fn fault_of_output(line: &str, messages: &str) -> Option<String> {
+    let is_printed = |word: &str| messages.lines().any(|message| message == word);
+    let columns: Vec<&str> = line.split("  ").map(str::trim).collect();
+    let columns: Vec<&str> = columns
+        .into_iter()
+        .filter(|cell| !cell.is_empty())
+        .collect();
+    if let [_client, _scopes, state, _obtained, _expires, next, ..] = columns[..] {
+        let next = next.split(' ').next().unwrap();
+        let mut words = [state, next].into_iter();
+        return words
+            .find(|word| *word != "-" && !is_printed(word))
+            .map(|word| format!("{line:?}: the table of status has no {word:?}"));
+    }
+    let (label, _) = line.split_once(": ")?;
+    let is_label = label.chars().all(|c| c.is_ascii_lowercase() || c == ' ');
+    let is_known = messages.contains(&format!("{label}: {{"));
+    (is_label && !is_known).then(|| format!("{line:?}: no output has {label:?}"))
+}
+
+/// Returns the output of the helper in the examples of a page, which follows a line with a prompt.
+fn example_output(text: &str) -> Vec<String> {
+    let (mut found, mut is_output) = (Vec::new(), false);
+    for line in text.lines() {
+        let example = line.strip_prefix("    ").unwrap_or_default();
+        if let Some(command) = example.strip_prefix("$ ") {
+            is_output = command.contains("domo-token ");
+        } else if !line.is_empty() && example.is_empty() {
+            is_output = false;
+        } else if is_output && !example.starts_with("CLIENT ") {
+            found.push(example.to_owned());
+        }
+    }
+    found
+}
+
+#[test]
+fn example_output_of_the_helper_is_what_it_prints() {
+    let messages = messages();
+    let (mut faults, mut count) = (Vec::new(), 0);
+    for page in all_pages() {
+        let output = example_output(&read(&page));
+        count += output.len();
+        let found = output
+            .iter()
+            .filter_map(|line| fault_of_output(line, &messages));
+        faults.extend(found.map(|fault| format!("{page}: {fault}")));
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+    assert!(count > 20, "{count} lines");
+}
+
+#[test]
+fn outdated_example_output_is_found() {
+    let messages = messages();
+    for (line, is_right) in [
+        ("decision: allowed", true),
+        ("seen as: uid 0", false),
+        (
+            "acme  data  fresh  1 s ago  in 59 min  renews in 31 min",
+            true,
+        ),
+        ("acme  data  queued  -  no token  -", true),
+        (
+            "acme  data  ready  1 s ago  in 59 min  renews in 31 min",
+            false,
+        ),
+        (
+            "acme  data  failing  -  no token  tries again in 3 s",
+            false,
+        ),
+    ] {
+        assert_eq!(
+            fault_of_output(line, &messages).is_none(),
+            is_right,
+            "{line}"
+        );
+    }
 }

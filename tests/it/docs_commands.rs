@@ -8,11 +8,7 @@ use clap::CommandFactory;
 use domo_token::flags::Flags;
 use domo_token_cli::options::OPTIONS;
 
-/// Returns the long options of a clap command, without those of its subcommands.
-fn options_of(command: &clap::Command) -> BTreeSet<String> {
-    let names = command.get_arguments().filter_map(clap::Arg::get_long);
-    names.map(str::to_owned).collect()
-}
+use crate::docs_reference::clap_options;
 
 /// Returns the long options of the commands in a line that run a program of the project.
 fn options_in_commands(line: &str) -> Vec<(&'static str, String)> {
@@ -41,11 +37,11 @@ fn options_in_commands(line: &str) -> Vec<(&'static str, String)> {
 fn commands_in_documents_have_options_that_exist() {
     let mut daemon = Flags::command();
     daemon.build();
-    let mut of_daemon = options_of(&daemon);
+    let mut of_daemon = clap_options(&daemon, true);
     for command in daemon.get_subcommands() {
-        of_daemon.extend(options_of(command));
+        of_daemon.extend(clap_options(command, false));
     }
-    let of_sandbox = options_of(&domo_sandbox::program::Flags::command());
+    let of_sandbox = clap_options(&domo_sandbox::program::Flags::command(), false);
     let of_helper: BTreeSet<String> = OPTIONS.iter().map(|o| o.long.to_owned()).collect();
     let (mut missing, mut count) = (Vec::new(), 0);
     for name in crate::docs::all_pages() {

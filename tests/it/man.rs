@@ -1,11 +1,12 @@
-//! The man pages under `docs/man/` are generated from the help and the other documents. After a change of
-//! these, `UPDATE_MAN=1 cargo test --test it man::` updates them.
+//! The man pages under `docs/man/` are generated from the help and the other documents, and so are the tables of
+//! options in `docs/cli.md`. After a change of these, `UPDATE_MAN=1 cargo test --test it man::` updates them.
 
 #![allow(
     clippy::wildcard_enum_match_arm,
     reason = "Markdown has more elements than the man pages use"
 )]
 
+mod cli_page;
 mod daemon;
 mod document;
 mod helper;
@@ -14,6 +15,11 @@ mod page;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use clap::CommandFactory;
+use domo_token::flags::Flags;
+
+use crate::docs_reference::clap_options;
 
 fn pages() -> [(&'static str, String); 4] {
     [
@@ -61,6 +67,21 @@ fn pages_match_those_generated_from_help_and_documents() {
 }
 
 #[test]
+fn cli_page_has_the_generated_tables_of_options() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cli.md");
+    let there = fs::read_to_string(&path).unwrap();
+    let page = cli_page::page(&there);
+    if std::env::var_os("UPDATE_MAN").is_some() {
+        fs::write(&path, page).unwrap();
+        return;
+    }
+    assert!(
+        there == page,
+        "docs/cli.md is out of date: UPDATE_MAN=1 cargo test --test it man"
+    );
+}
+
+#[test]
 fn pages_contain_each_option_and_exit_code() {
     let page = helper::page();
     for option in domo_token_cli::options::OPTIONS {
@@ -71,7 +92,14 @@ fn pages_contain_each_option_and_exit_code() {
         assert!(page.contains(&format!("\\fB{code}\\fR")), "{code}");
     }
     let page = daemon::page();
-    for name in ["config", "log\\-format", "online", "client\\-id", "offline"] {
+    let mut command = Flags::command();
+    command.build();
+    let mut options = clap_options(&command, true);
+    for verb in command.get_subcommands() {
+        options.extend(clap_options(verb, false));
+    }
+    for name in options {
+        let name = name.replace('-', "\\-");
         assert!(page.contains(&format!("\\-\\-{name}")), "{name}");
     }
 }

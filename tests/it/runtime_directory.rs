@@ -137,7 +137,7 @@ fn broker_is_started_by_the_manager_that_runs_it() {
     }
     let sandbox = sandbox(HOUR);
     let home = home(&sandbox);
-    let start = "to start the daemon: ";
+    let start = "to start the daemon, run: ";
     let own = run(home.path(), "", None, "domo-token start");
     let command = "systemctl --user start domo-tokend";
     assert_eq!(advice(&own, 2, start), command);
@@ -145,5 +145,5 @@ fn broker_is_started_by_the_manager_that_runs_it() {
     assert_eq!(advice(&hosts, 2, start), "sudo systemctl start domo-tokend");
     let log = run(home.path(), "", None, "domo-token logs");
     let command = "journalctl --user -u domo-tokend";
-    assert_eq!(advice(&log, 2, "log: "), command);
+    assert_eq!(advice(&log, 2, "log, run: "), command);
 }

@@ -147,7 +147,7 @@ fn rejections_of_renewed_tokens_are_warned_of_once() {
     assert_eq!(daemon.status_of("data")["rejected"], 4);
     daemon.wait_for_log("Domo issues tokens and rejects them");
     let (_, log) = daemon.stop();
-    let warnings = log.lines().filter(|line| line.contains("refuses them"));
+    let warnings = log.lines().filter(|line| line.contains("rejects them"));
     assert_eq!(warnings.count(), 1, "{log}");
 }
 

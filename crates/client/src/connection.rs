@@ -124,6 +124,12 @@ impl Connection {
         self.clock
     }
 
+    /// Returns whether moments of the broker are on our clock. Those of a broker of protocol version 1 may be on another.
+    pub(crate) fn has_clock(&self) -> bool {
+        self.greeting
+            .is_some_and(|greeting| greeting.clock().is_some())
+    }
+
     /// Returns the error for a failure of this connection.
     pub(crate) fn error(&self, failure: Failure) -> Error {
         let error = Error::from(failure);

@@ -267,7 +267,11 @@ impl Error {
 
     /// Returns the error of a path that cannot be used as a socket.
     pub(crate) fn unusable_socket(path: &Arc<Path>, source: io::Error) -> Self {
-        let message = format!("{}: {source}", path.display());
+        let message = if path.as_os_str().is_empty() {
+            source.to_string()
+        } else {
+            format!("{}: {source}", path.display())
+        };
         Self::new(ErrorKind::Io, message)
             .with_source(source)
             .with_details(ErrorDetails::Unusable(Arc::clone(path)))

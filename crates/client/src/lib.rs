@@ -29,7 +29,7 @@
 //! - `testing`, a feature: a broker inside a test.
 
 #![warn(missing_docs)]
-// The documentation names the feature of each item where the compiler can: docs.rs has an unstable one.
+// On docs.rs, whose compiler is a nightly one, the documentation names the feature of each item.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[doc(hidden)]

@@ -227,7 +227,14 @@ fn read_token(
         return Err(unexpected(&response));
     };
     let (key, renew) = (&in_flight.key, in_flight.requirement.renew);
-    *token = Some(Token::new(answer, key, renew, connection.broker())?);
+    let received = Token::new(answer, key, renew, connection.broker())?;
+    // This process, or the machine, may have been stopped for longer than the token was valid.
+    if connection.has_clock() && received.expires_in().is_zero() {
+        return Err(Error::later(
+            "the broker's token expired before it was received; try again",
+        ));
+    }
+    *token = Some(received);
     Ok(Next::Done)
 }
 

@@ -67,6 +67,10 @@ pub(crate) fn server(socket: &impl AsFd) -> io::Result<u32> {
 /// Returns the address of the socket at a path.
 pub(crate) fn address(path: &Path) -> io::Result<SocketAddrUnix> {
     let invalid = |wrong| io::Error::new(io::ErrorKind::InvalidInput, wrong);
+    // The system would take it for a socket without a name.
+    if path.as_os_str().is_empty() {
+        return Err(invalid("the path of the socket is empty"));
+    }
     // The system would end the path at a NUL, or take it for an abstract name.
     if path.as_os_str().as_bytes().contains(&0) {
         return Err(invalid("there is a NUL in the path"));

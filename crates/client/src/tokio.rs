@@ -143,7 +143,7 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidScope`].
+    /// [`ErrorKind::InvalidScope`](crate::ErrorKind::InvalidScope).
     ///
     /// # Panics
     ///

@@ -188,6 +188,18 @@ fn missing_socket_and_refusing_socket_are_not_running() {
 }
 
 #[test]
+#[cfg(unix)]
+fn empty_path_is_an_error_that_names_the_cause() {
+    let error = Broker::connect_to("").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(
+        error
+            .to_string()
+            .contains("the path of the socket is empty")
+    );
+}
+
+#[test]
 fn debug_output_contains_no_token() {
     let fake = Fake::granting();
     let broker = fake.broker();

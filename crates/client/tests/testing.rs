@@ -212,6 +212,18 @@ fn status_explanation_and_metrics_show_what_is_granted() {
 }
 
 #[test]
+fn status_of_many_scope_sets_is_complete() {
+    let fake = FakeBroker::start().unwrap();
+    for number in 0..2000 {
+        fake.grant(&format!("scope{number}"), "t0ken");
+    }
+    let requests = fake.requests();
+    let status = fake.broker().status().unwrap();
+    assert_eq!(status.scopes.len(), 2000);
+    assert_eq!(fake.requests(), requests + 1, "it was not requested again");
+}
+
+#[test]
 fn stopped_broker_is_not_running_and_serves_the_same_tokens_after_a_restart() {
     let fake = FakeBroker::start().unwrap();
     fake.grant("data", "t0ken");

@@ -6,6 +6,7 @@
 #[allow(dead_code, reason = "each test file uses its own part")]
 mod fake;
 
+use std::io::Write;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -16,7 +17,7 @@ use domo_token_client::{Broker, ErrorKind};
 use domo_token_protocol::BootTime;
 use domo_token_protocol::messages::{RefusalKind, Renew, Request, Response};
 
-use fake::{Fake, HOUR, PATIENCE, gate, refusal, token, token_with, wait_until};
+use fake::{Fake, HOUR, PATIENCE, gate, granted, refusal, token, token_with, wait_until};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -208,20 +209,47 @@ fn scope_sets_beyond_the_cache_size_are_requested_each_time() {
 }
 
 #[test]
+fn token_that_expired_before_it_was_received_is_not_returned() {
+    // As if this process had been stopped after the broker answered.
+    let fake = Fake::answering(|earlier, _| match earlier % 2 {
+        0 => token_with(7, HOUR, Duration::ZERO),
+        _ => token(8),
+    });
+    let broker = fake.broker();
+    let error = broker.token("data").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.is_retryable());
+    assert_eq!(broker.token("data").unwrap().generation(), 8);
+    let renewed = broker.request("data").renew().send();
+    assert_eq!(renewed.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(
+        broker.token("data").unwrap().generation(),
+        8,
+        "it is cached"
+    );
+}
+
+#[test]
 fn broker_with_another_clock_does_not_extend_a_token_and_its_token_is_returned() {
-    let fake = Fake::answering(|_, request| {
-        let Response::Token(mut answer) = token(7) else {
-            panic!("no token");
-        };
-        answer.expires = match request.subject.scope.as_str() {
-            "far" => BootTime::from_millis(u64::MAX),
-            _ => BootTime::from_millis(0),
-        };
-        Response::Token(answer)
+    // Since version 2, the greeting carries the clock.
+    let fake = Fake::start(|_, mut peer| {
+        while let Some(request) = peer.token_request() {
+            if peer.hello != Some(1) {
+                return peer.stream.write_all(b"DTK\x01").unwrap_or_default();
+            }
+            let Response::Token(mut answer) = token(7) else {
+                panic!("no token");
+            };
+            answer.expires = match request.subject.scope.as_str() {
+                "far" => BootTime::from_millis(u64::MAX),
+                _ => BootTime::from_millis(0),
+            };
+            peer.answer(&granted(&request.subject, Response::Token(answer)));
+        }
     });
     let broker = fake.broker();
     assert!(broker.token("far").unwrap().expires_in() <= HOUR);
-    for requests in 2..5 {
+    for requests in 3..6 {
         assert_eq!(broker.token("past").unwrap().expires_in(), Duration::ZERO);
         assert_eq!(fake.requests(), requests, "it is not cached");
     }

@@ -198,7 +198,7 @@ impl FakeBroker {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has watches receive what has changed.
+    /// Has the thread notify watches of what has changed.
     fn wake(&self) {
         if let Some(running) = self.running().as_ref() {
             // If its buffer is full, the thread has been woken already.

@@ -30,7 +30,7 @@ pub(super) enum Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// It does not answer.
-    Silence,
+    NoAnswer,
     /// It speaks another protocol version.
     OtherVersion,
     /// It sends what is no message.
@@ -49,7 +49,7 @@ impl Failure {
     /// Returns the failure that callers receive as an error of this kind; `None` if no broker can cause one.
     pub(super) fn of(kind: ErrorKind, retry_after: Option<Duration>) -> Option<Self> {
         let kind = match kind {
-            ErrorKind::Timeout => return Some(Self::Fault(Fault::Silence)),
+            ErrorKind::Timeout => return Some(Self::Fault(Fault::NoAnswer)),
             ErrorKind::IncompatibleVersion => return Some(Self::Fault(Fault::OtherVersion)),
             ErrorKind::Protocol => return Some(Self::Fault(Fault::Malformed)),
             ErrorKind::NotPermitted => RefusalKind::NotPermitted,
@@ -118,7 +118,7 @@ pub(super) struct Grants {
     started: BootTime,
     requests: usize,
     /// What watchers have not been sent yet.
-    news: Vec<(ScopeSet, Answer)>,
+    notifications: Vec<(ScopeSet, Answer)>,
 }
 
 #[derive(Default)]
@@ -164,7 +164,7 @@ impl Grants {
             last_generation: 0,
             started: now,
             requests: 0,
-            news: Vec::new(),
+            notifications: Vec::new(),
         }
     }
 
@@ -172,13 +172,13 @@ impl Grants {
     pub(super) fn grant(&mut self, scope: ScopeSet, text: TokenText, now: BootTime) {
         let token = self.new_token(&scope, Some(text), now);
         self.sets.entry(scope.clone()).or_default().failure = None;
-        self.news.push((scope, token.into()));
+        self.notifications.push((scope, token.into()));
     }
 
     /// Fails requests for these scopes until a token is granted. Watchers of the scope set receive that, too.
     pub(super) fn fail(&mut self, scope: ScopeSet, failure: Failure, now: BootTime) {
         self.sets.entry(scope.clone()).or_default().failure = Some(failure);
-        self.news.push((scope, failure.answer(now)));
+        self.notifications.push((scope, failure.answer(now)));
     }
 
     pub(super) fn fail_others(&mut self, failure: Failure) {
@@ -199,8 +199,8 @@ impl Grants {
     }
 
     /// Returns what watchers have not been sent yet, in order.
-    pub(super) fn take_news(&mut self) -> Vec<(ScopeSet, Answer)> {
-        std::mem::take(&mut self.news)
+    pub(super) fn take_notifications(&mut self) -> Vec<(ScopeSet, Answer)> {
+        std::mem::take(&mut self.notifications)
     }
 
     /// Returns the answer to a request.
@@ -261,7 +261,7 @@ impl Grants {
             return Response::Refusal(Refusal::new(kind, cause(kind))).into();
         }
         let token = self.new_token(&scope, None, now);
-        self.news.push((scope, token.clone().into()));
+        self.notifications.push((scope, token.clone().into()));
         Answer::from(token).for_client(subject)
     }
 

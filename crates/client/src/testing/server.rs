@@ -11,9 +11,16 @@ use super::grants::Grants;
 use super::session::{Output, Session};
 use crate::clock::boot_now;
 
+/// How many bytes a caller may leave unread, beyond what the socket holds. A status of some thousand scope sets is shorter.
+const MAX_UNSENT: usize = 1024 * 1024;
+
 struct Connection {
     stream: UnixStream,
     session: Session,
+    /// What the socket has not accepted yet.
+    unsent: Vec<u8>,
+    /// Whether the connection ends once that is sent.
+    is_ending: bool,
     is_open: bool,
 }
 
@@ -28,6 +35,7 @@ pub(super) fn serve(listener: &UnixListener, wake: &UnixStream, grants: &Arc<Mut
         notify(&mut connections, &mut grants);
         for index in ready.connections {
             if let Some(connection) = connections.get_mut(index) {
+                connection.flush();
                 connection.receive(&mut grants);
             }
             // What this request changed, before the next one.
@@ -49,18 +57,19 @@ struct Ready {
     connections: Vec<usize>,
 }
 
-/// Waits until a socket is readable.
+/// Waits until a socket is readable, or accepts what is unsent.
 fn wait(
     listener: &UnixListener,
     wake: &UnixStream,
     connections: &[Connection],
 ) -> io::Result<Ready> {
+    let ours = [wake.as_fd(), listener.as_fd()].map(|socket| (socket, PollFlags::IN));
     let streams = connections
         .iter()
-        .map(|connection| connection.stream.as_fd());
-    let all = [wake.as_fd(), listener.as_fd()].into_iter().chain(streams);
+        .map(|connection| (connection.stream.as_fd(), connection.awaited()));
+    let all = ours.into_iter().chain(streams);
     let mut polled: Vec<_> = all
-        .map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN))
+        .map(|(socket, flags)| PollFd::from_borrowed_fd(socket, flags))
         .collect();
     match poll(&mut polled, None) {
         Ok(_) => {}
@@ -100,6 +109,8 @@ fn accept(listener: &UnixListener) -> Vec<Connection> {
             accepted.push(Connection {
                 stream,
                 session: Session::new(boot_now()),
+                unsent: Vec::new(),
+                is_ending: false,
                 is_open: true,
             });
         }
@@ -109,12 +120,12 @@ fn accept(listener: &UnixListener) -> Vec<Connection> {
 
 /// Sends watchers what has changed.
 fn notify(connections: &mut [Connection], grants: &mut Grants) {
-    for (scope, news) in grants.take_news() {
+    for (scope, answer) in grants.take_notifications() {
         for connection in connections
             .iter_mut()
             .filter(|connection| connection.is_open)
         {
-            let output = connection.session.notify(&scope, &news);
+            let output = connection.session.notify(&scope, &answer);
             connection.send(&output);
         }
     }
@@ -123,7 +134,7 @@ fn notify(connections: &mut [Connection], grants: &mut Grants) {
 impl Connection {
     fn receive(&mut self, grants: &mut Grants) {
         let mut bytes = [0; 4096];
-        while self.is_open {
+        while self.is_open && !self.is_ending {
             match self.stream.read(&mut bytes) {
                 Ok(0) => self.is_open = false,
                 Ok(count) => {
@@ -137,11 +148,38 @@ impl Connection {
         }
     }
 
+    /// Returns what its socket is polled for.
+    fn awaited(&self) -> PollFlags {
+        let mut awaited = PollFlags::empty();
+        awaited.set(PollFlags::IN, !self.is_ending);
+        awaited.set(PollFlags::OUT, !self.unsent.is_empty());
+        awaited
+    }
+
     /// Sends frames. Closes the connection of a caller that has left too many of them unread.
     fn send(&mut self, output: &Output) {
         for frame in &output.frames {
-            self.is_open &= self.stream.write_all(frame).is_ok();
+            self.unsent.extend_from_slice(frame);
         }
-        self.is_open &= !output.close;
+        self.is_ending |= output.close;
+        self.flush();
+        self.is_open &= self.unsent.len() <= MAX_UNSENT;
+    }
+
+    /// Sends what the socket accepts now.
+    fn flush(&mut self) {
+        let mut sent = 0;
+        while let Some(rest) = self.unsent.get(sent..).filter(|rest| !rest.is_empty()) {
+            match self.stream.write(rest) {
+                Ok(count) => sent += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.is_open &= error.kind() == io::ErrorKind::WouldBlock;
+                    break;
+                }
+            }
+        }
+        self.unsent.drain(..sent);
+        self.is_open &= !(self.is_ending && self.unsent.is_empty());
     }
 }

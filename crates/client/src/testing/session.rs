@@ -93,13 +93,13 @@ impl Session {
     }
 
     /// Returns what a watcher is sent of a new token or a failure.
-    pub(super) fn notify(&mut self, scope: &ScopeSet, news: &Answer) -> Output {
+    pub(super) fn notify(&mut self, scope: &ScopeSet, answer: &Answer) -> Output {
         let mut output = Output::default();
         if let Some((watched, subject)) = &self.watched
             && watched == scope
         {
-            let news = news.clone().for_client(subject);
-            output.close = self.send(&news, &mut output).is_err() || output.close;
+            let answer = answer.clone().for_client(subject);
+            output.close = self.send(&answer, &mut output).is_err() || output.close;
         }
         output
     }
@@ -113,7 +113,7 @@ impl Session {
                     output.close |= self.watched.is_some() && ends_watch(part);
                 }
             }
-            Answer::Fault(Fault::Silence) => {}
+            Answer::Fault(Fault::NoAnswer) => {}
             Answer::Fault(Fault::Malformed) => {
                 self.greet(output);
                 output.frames.push(MALFORMED.to_vec().into());

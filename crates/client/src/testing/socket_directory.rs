@@ -37,7 +37,7 @@ impl SocketDirectory {
 
     /// Removes the socket.
     pub(super) fn remove_socket(&self) {
-        // It may be gone: it is the app's temporary directory, too.
+        // Fails only if something else has removed it.
         let _ = fs::remove_file(&self.socket);
     }
 
