@@ -528,8 +528,7 @@ fn messages_are_found_outside_of_tests_in_source_order() {
             format!("key{key}x", "x{key}ok");
             text.push_str("; ");
             text.push_str("of");
-            change("added", "--added");
-            let word = some.map_or("none", |some| "one");
+            change("added", "--added", some.map_or("none", |some| "one"));
             #[cfg(test)]
             let not = "not this";
             if key == "key" { "on" } else { b"two\nlines" }
