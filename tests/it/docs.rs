@@ -387,3 +387,30 @@ fn outdated_example_output_is_found() {
         );
     }
 }
+
+/// Returns the features that commands `cargo add domo-token-client` on a page name.
+fn added_features(text: &str) -> Vec<&str> {
+    let commands = text
+        .lines()
+        .filter(|line| line.contains("cargo add domo-token-client"));
+    let named = commands.filter_map(|line| line.split_once("--features "));
+    named
+        .flat_map(|(_, rest)| rest.split_whitespace().next().unwrap_or("").split(','))
+        .collect()
+}
+
+#[test]
+fn features_of_the_client_crate_that_pages_add_exist() {
+    let manifest = read("crates/client/Cargo.toml");
+    let (_, features) = manifest.split_once("[features]").unwrap();
+    let (features, _) = features.split_once("\n[").unwrap();
+    let mut added = 0;
+    for page in all_pages() {
+        for feature in added_features(&read(&page)) {
+            let declared = format!("\n{feature} = ");
+            assert!(features.contains(&declared), "{page}: {feature}");
+            added += 1;
+        }
+    }
+    assert!(added > 0, "no page adds a feature");
+}

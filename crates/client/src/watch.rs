@@ -32,11 +32,14 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// no token twice. `next` blocks until there is another item. Each token is also cached for
 /// [`crate::Broker::token`].
 ///
-/// An error means that there is currently no token: Domo issues none and the last one has expired, or the
-/// broker cannot be reached. It is returned once. The iterator reconnects, and the next item is the next
-/// token. Once a broker has answered, that includes local errors of
-/// connecting, [`ErrorKind::Io`] and [`ErrorKind::NotPermitted`]. After a decision of the broker, such as
-/// [`ErrorKind::Gone`], and after any other error, the iterator ends.
+/// A retryable error is returned once, and the next item is the next token:
+///
+/// - [`ErrorKind::Unavailable`]: the last token has expired, and Domo issues none.
+/// - [`ErrorKind::Busy`], [`ErrorKind::NotRunning`] and [`ErrorKind::Timeout`]: the broker stops or cannot be reached. The
+///   last token may still be valid. The iterator reconnects. Once a broker has answered, it does so after local
+///   errors of connecting, too: [`ErrorKind::Io`] and [`ErrorKind::NotPermitted`].
+///
+/// After a decision of the broker, such as [`ErrorKind::Gone`], and after any other error, the iterator ends.
 pub struct Watch {
     transport: Arc<Transport>,
     state: WatchState,
