@@ -113,11 +113,11 @@ helper:
 book:
     .ci/book
 
-# Regenerates all that is generated from the code: man pages, tests/messages.txt, docs/config.schema.json.
+# Regenerates all that is generated from the code: man pages, options in docs/cli.md, tests/messages.txt, docs/config.schema.json.
 generate:
     UPDATE_MAN=1 UPDATE_MESSAGES=1 UPDATE_SCHEMA=1 cargo test --test it -- man:: messages:: config_schema::
 
-# Regenerates the man pages after a change of help, docs/config.md or docs/protocol.md.
+# Regenerates the man pages and the options in docs/cli.md after a change of help, docs/config.md or docs/protocol.md.
 man:
     UPDATE_MAN=1 cargo test --test it man::
 
