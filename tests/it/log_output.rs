@@ -152,11 +152,13 @@ fn rust_log_of_another_program_is_ignored_with_one_notice() {
 }
 
 #[test]
-fn log_flag_with_a_target_of_another_program_is_a_usage_error() {
+fn log_flag_with_a_target_of_another_program_is_a_usage_error_of_every_command() {
     let (_sandbox, folder) = sandbox_and_folder(HOUR);
-    let mut command = Daemon::command_of_config(folder.path());
-    command.args(["--log", "my_app=trace"]);
-    let (code, stderr) = run_to_end(command);
-    assert_eq!(code, Some(2), "{stderr}");
-    assert!(stderr.contains("not a log level"), "{stderr}");
+    for verb in [None, Some("check"), Some("init")] {
+        let mut command = Daemon::command_of_config(folder.path());
+        command.args(verb).args(["--log", "my_app=trace"]);
+        let (code, stderr) = run_to_end(command);
+        assert_eq!(code, Some(2), "{verb:?}: {stderr}");
+        assert!(stderr.contains("not a log level"), "{verb:?}: {stderr}");
+    }
 }
