@@ -264,13 +264,12 @@ fn help_contains_command_lines_that_work() {
     assert_eq!(code, Some(0));
     let lines: Vec<&str> = help.lines().collect();
     let at = |part| lines.iter().position(|line| line.contains(part)).unwrap();
-    let exec = at("exec --fd 3");
-    let exec = lines[exec..=exec + 1].join("\n");
-    let piped = lines[at("| curl -fsS")];
+    let example = |part| lines[at(part)..=at(part) + 1].join("\n");
+    let (exec, piped) = (example("exec --fd 3"), example("--format curl data |"));
     let path = Path::new(env!("CARGO_BIN_EXE_domo-token"))
         .parent()
         .unwrap();
-    for line in [piped, &exec] {
+    for line in [piped, exec] {
         let line = line.replace("https://api.domo.com", &sandbox.url(""));
         let output = Command::new("sh")
             .args(["-c", &line])
