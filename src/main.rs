@@ -76,7 +76,8 @@ fn start() -> ExitCode {
     };
     let harden = !flags.debuggable;
     if flags.verb.is_some()
-        && let Err(ExitError(error, code)) = harden_process(harden)
+        && let Err(ExitError(error, code)) =
+            validate_log_flag(&options).and_then(|()| harden_process(harden))
     {
         return fail(&error, code);
     }
@@ -115,6 +116,12 @@ fn start() -> ExitCode {
             env,
         ),
     }
+}
+
+/// Validates `--log` for the commands, which log nothing.
+fn validate_log_flag(options: &Options) -> Result<(), ExitError> {
+    let filter = logging::filter(options.log.as_deref(), None, None);
+    filter.map(drop).map_err(|error| ExitError(error, EX_USAGE))
 }
 
 fn check(options: &Options, env: Env<'static>, depth: Depth) -> ExitCode {
