@@ -210,7 +210,7 @@ impl Process {
 fn token_request(in_flight: &InFlight, left: Duration) -> Request {
     let requirement = in_flight.requirement;
     Request::Token(TokenRequest {
-        subject: in_flight.key.asked(),
+        subject: in_flight.key.subject(),
         min_ttl_ms: requirement.min_ttl.map(millis),
         time_left_ms: millis(left),
         renew: requirement.renew,

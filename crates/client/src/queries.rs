@@ -55,7 +55,7 @@ impl Broker {
         let read = |explanation: &mut Option<Explanation>, response, _: &Connection| {
             read_explanation(&key, explanation, response)
         };
-        complete(self.query(&Request::Explain(key.asked()), &read)?)
+        complete(self.query(&Request::Explain(key.subject()), &read)?)
     }
 }
 
@@ -135,6 +135,6 @@ impl tokio::Broker {
         let read = |explanation: &mut Option<Explanation>, response, _: &Connection| {
             read_explanation(&key, explanation, response)
         };
-        complete(self.query(&Request::Explain(key.asked()), &read).await?)
+        complete(self.query(&Request::Explain(key.subject()), &read).await?)
     }
 }

@@ -33,7 +33,7 @@ pub(crate) struct TokenKey {
 }
 
 impl TokenKey {
-    pub(crate) fn asked(&self) -> TokenSubject {
+    pub(crate) fn subject(&self) -> TokenSubject {
         TokenSubject {
             client: self.client.as_deref().map(str::to_owned),
             scope: self.scope.as_str().to_owned(),

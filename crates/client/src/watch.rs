@@ -210,7 +210,7 @@ impl WatchState {
 
     /// Returns the request of each connection.
     pub(crate) fn request(&self) -> Request {
-        Request::Watch(self.key.asked())
+        Request::Watch(self.key.subject())
     }
 
     /// Returns the pause before the next connection, and its protocol version.

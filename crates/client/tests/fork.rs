@@ -80,13 +80,12 @@ fn runs_as_first_process(name: &str) -> bool {
 /// A broker whose tokens name the connection and the scope of their request.
 fn identifying_connections() -> Fake {
     Fake::start(|number, mut peer| {
-        while let Some(
-            Request::Token(TokenRequest { subject: asked, .. }) | Request::Watch(asked),
-        ) = peer.request()
+        while let Some(Request::Token(TokenRequest { subject, .. }) | Request::Watch(subject)) =
+            peer.request()
         {
-            let wanted: u64 = asked.scope.parse().unwrap();
+            let wanted: u64 = subject.scope.parse().unwrap();
             let token = token(number as u64 * 1_000_000 + wanted);
-            peer.answer(&granted(&asked, token));
+            peer.answer(&granted(&subject, token));
         }
     })
 }

@@ -335,9 +335,9 @@ fn answer_to_another_request_is_a_protocol_error_that_ends_the_connection() {
 fn answers_of_the_requested_client_with_more_scopes_are_accepted() {
     let fake = Fake::start(|_, mut peer| {
         while let Some(request) = peer.request() {
-            peer.answer(&if let Request::Explain(asked) = request {
-                let cut = asked.client.filter(|name| name.len() <= 64);
-                explanation(Some(cut.as_deref().unwrap_or("xxxx…")), &asked.scope)
+            peer.answer(&if let Request::Explain(subject) = request {
+                let cut = subject.client.filter(|name| name.len() <= 64);
+                explanation(Some(cut.as_deref().unwrap_or("xxxx…")), &subject.scope)
             } else {
                 token_of("acme", "audit data user", token(7))
             });

@@ -39,7 +39,7 @@ pub(crate) struct Fake {
     folder: Option<TempDir>,
     path: PathBuf,
     accepted: Receiver<usize>,
-    asked: Arc<AtomicUsize>,
+    received_requests: Arc<AtomicUsize>,
     listener: FakeListener,
     closers: Arc<Mutex<Vec<Closer>>>,
 }
@@ -62,8 +62,8 @@ impl Fake {
         let listener = FakeListener::open(path);
         let accepting = listener.clone();
         let (sender, accepted) = channel();
-        let asked = Arc::new(AtomicUsize::new(0));
-        let (counter, serve) = (Arc::clone(&asked), Arc::new(serve));
+        let received_requests = Arc::new(AtomicUsize::new(0));
+        let (counter, serve) = (Arc::clone(&received_requests), Arc::new(serve));
         let closers = Arc::new(Mutex::new(Vec::new()));
         let shared = Arc::clone(&closers);
         thread::spawn(move || {
@@ -80,7 +80,7 @@ impl Fake {
                     hello: None,
                     clock: boot_now(),
                     greeted: false,
-                    asked: Arc::clone(&counter),
+                    received_requests: Arc::clone(&counter),
                 };
                 let (serve, closer) = (Arc::clone(&serve), Closer::of(&peer.stream));
                 thread::spawn(move || {
@@ -93,7 +93,7 @@ impl Fake {
             folder: None,
             path: path.to_owned(),
             accepted,
-            asked,
+            received_requests,
             listener,
             closers,
         }
@@ -133,7 +133,7 @@ impl Fake {
 
     /// Returns how many requests were received.
     pub(crate) fn requests(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
+        self.received_requests.load(Ordering::SeqCst)
     }
 
     /// Waits until that many requests were received.
@@ -204,7 +204,7 @@ pub(crate) struct Peer {
     /// The clock that the greeting carries.
     pub(crate) clock: BootTime,
     greeted: bool,
-    asked: Arc<AtomicUsize>,
+    received_requests: Arc<AtomicUsize>,
 }
 
 impl Peer {
@@ -219,13 +219,13 @@ impl Peer {
         self.stream.read_exact(&mut head).ok()?;
         let mut body = vec![0; frame::body_length(head).unwrap()];
         self.stream.read_exact(&mut body).ok()?;
-        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.received_requests.fetch_add(1, Ordering::SeqCst);
         Some(frame::decode(&body).unwrap())
     }
 
     /// Returns how many requests the broker received before this one, on all connections.
     pub(crate) fn earlier_requests(&self) -> usize {
-        self.asked.load(Ordering::SeqCst) - 1
+        self.received_requests.load(Ordering::SeqCst) - 1
     }
 
     /// Returns the next request, or `None` if it is not for a token.
@@ -266,12 +266,12 @@ impl Peer {
 }
 
 /// Sets the client and the scopes of a token response to those of its request, unless it grants more.
-pub(crate) fn granted(asked: &TokenSubject, mut answer: Response) -> Response {
+pub(crate) fn granted(subject: &TokenSubject, mut answer: Response) -> Response {
     if let Response::Token(token) = &mut answer {
-        if !token.scope.split(' ').any(|scope| scope == asked.scope) {
-            token.scope.clone_from(&asked.scope);
+        if !token.scope.split(' ').any(|scope| scope == subject.scope) {
+            token.scope.clone_from(&subject.scope);
         }
-        if let Some(client) = &asked.client {
+        if let Some(client) = &subject.client {
             token.client.clone_from(client);
         }
     }
