@@ -145,7 +145,7 @@ def _print(text: Secret) -> int:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is closed"
         # Python would report the same error again when it exits.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return _report(f"cannot write to standard output: {reason}", _CLOSED_OUTPUT)
     return 0
 

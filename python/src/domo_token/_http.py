@@ -44,7 +44,10 @@ def segment(text: str) -> str:
 
 
 class Response:
-    """A response that is being received. Bytes go in by :meth:`feed`, the body comes out decoded."""
+    """A response that is being received.
+
+    Bytes go in by :meth:`feed`, the body comes out decoded.
+    """
 
     def __init__(self) -> None:
         self.status = 0

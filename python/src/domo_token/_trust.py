@@ -45,7 +45,7 @@ def server_uid(connection: socket.socket) -> int:
 
 
 def check_owner(target: Target, uid: int) -> None:
-    """Raise NotPermitted for a server that is neither root, nor this user, nor the directory's owner.
+    """Raise NotPermitted unless the server is root, this user, or the owner of the directory.
 
     The directories above a default path must also belong to root or this user. A user without a
     uid in this user namespace is none of these. Then the directories' modes decide: only their

@@ -92,7 +92,7 @@ class Token:
         return self._socket
 
     def authorization(self) -> str:
-        """Return the value of the header ``Authorization``. Its ``repr`` does not show the token."""
+        """Return the value of the header ``Authorization``, whose ``repr`` shows no token."""
         return HeaderValue("Bearer " + self._secret.reveal())
 
     def __repr__(self) -> str:
