@@ -81,6 +81,8 @@ class Grants:
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
+        #: Incremented at each change.
+        self.version = 0
         self.lifetime = 3600.0
         self.requests = 0
         self.token_requests: dict[str, int] = {}
@@ -96,20 +98,20 @@ class Grants:
         with self.changed:
             self.failures.pop(scope, None)
             self._new(scope, text, lifetime)
-            self.changed.notify_all()
+            self._notify()
 
     def fail(self, scope: str, failure: Failure) -> None:
         """Answer requests for a scope set with an error."""
         with self.changed:
             self.failures[scope] = failure
             self._grants.pop(scope, None)
-            self.changed.notify_all()
+            self._notify()
 
     def expire(self, scope: str) -> None:
         """Replace the token of a scope set at the next request."""
         with self.changed:
             self._grants.pop(scope, None)
-            self.changed.notify_all()
+            self._notify()
 
     def current(
         self, scope: str, rejected: Optional[int] = None, min_ttl: float = 0.0
@@ -130,13 +132,17 @@ class Grants:
                 self.rejections[scope] = self.rejections.get(scope, 0) + 1
             if grant is None or is_rejected or grant.left() < min_ttl or grant.renewal_in() <= 0:
                 grant = self._new(scope, None, None)
-                self.changed.notify_all()
+                self._notify()
             return grant, None
 
     def all(self) -> dict[str, Grant]:
         """Return the tokens by scope set."""
         with self.changed:
             return dict(self._grants)
+
+    def _notify(self) -> None:
+        self.version += 1
+        self.changed.notify_all()
 
     def _new(self, scope: str, text: Optional[str], lifetime: Optional[float]) -> Grant:
         self._generation += 1

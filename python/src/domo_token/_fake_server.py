@@ -156,6 +156,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         commented = boot_now()
         client = values.get("client", _CLIENT)
         while not self.server.is_stopped.is_set():
+            version = self.server.grants.version
             grant, failure = self.server.grants.current(scope)
             if grant is not None and str(grant.generation) != known:
                 known, reported = str(grant.generation), None
@@ -170,9 +171,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if boot_now() - commented > _COMMENT:
                 commented = boot_now()
                 self._chunk(b": \n\n")
+            wait = grant.renewal_in() if grant is not None else _COMMENT
             with self.server.grants.changed:
-                wait = grant.renewal_in() if grant is not None else _COMMENT
-                self.server.grants.changed.wait(min(max(wait, 0.005), _COMMENT))
+                if self.server.grants.version == version and not self.server.is_stopped.is_set():
+                    self.server.grants.changed.wait(min(max(wait, 0.005), _COMMENT))
 
     def _event(self, name: str, fields: dict[str, object], event_id: Optional[str]) -> None:
         lines = [f"event: {name}", f"data: {json.dumps(fields)}"]
