@@ -100,12 +100,15 @@ class Tokens(Case):
         self.assertIs(self.broker.renew(first), second)
         self.assertEqual(self.fake.token_requests("data"), 2)
 
-    def test_fresher_token_is_requested_near_expiry_and_the_old_one_outlasts_an_outage(self) -> None:
+    def test_fresher_token_is_requested_near_expiry_and_the_old_one_outlasts_an_outage(
+        self,
+    ) -> None:
         first = self.broker.token("data")
         later = _clock.boot_now() + 3600 - 30
         self.fake.fail("data", "unavailable")
-        with mock.patch("domo_token.broker.boot_now", return_value=later), mock.patch(
-            "domo_token._cache.boot_now", return_value=later
+        with (
+            mock.patch("domo_token.broker.boot_now", return_value=later),
+            mock.patch("domo_token._cache.boot_now", return_value=later),
         ):
             self.assertIs(self.broker.token("data"), first)
         self.assertEqual(self.fake.token_requests("data"), 2)
@@ -114,9 +117,11 @@ class Tokens(Case):
         self.broker.token("data")
         self.fake.fail("data", "not_permitted")
         later = _clock.boot_now() + 3600 - 30
-        with mock.patch("domo_token._cache.boot_now", return_value=later):
-            with self.assertRaises(domo_token.NotPermitted):
-                self.broker.token("data")
+        with (
+            mock.patch("domo_token._cache.boot_now", return_value=later),
+            self.assertRaises(domo_token.NotPermitted),
+        ):
+            self.broker.token("data")
 
     def test_expired_token_is_replaced(self) -> None:
         self.fake.lifetime = 1.0
@@ -139,7 +144,9 @@ class Tokens(Case):
         for scopes in ("", " , ", 'da"ta', "d\u00e4ta", "x" * 2000):
             with self.assertRaises(domo_token.Error) as caught:
                 self.broker.token(scopes)
-            self.assertEqual((caught.exception.kind, caught.exception.exit_code), ("invalid_scope", 2))
+            self.assertEqual(
+                (caught.exception.kind, caught.exception.exit_code), ("invalid_scope", 2)
+            )
         for value in (-1, float("nan"), float("inf")):
             with self.assertRaises(ValueError):
                 self.broker.token("data", min_ttl=value)
@@ -274,7 +281,9 @@ class Failures(Case):
             self.assertEqual((error.kind, error.exit_code), ("protocol", 70), body)
             self.assertNotIn("c4nary", str(error))
         self.assertEqual(self.answer(b"SSH-2.0\r\n").kind, "protocol")
-        self.assertIn("HTTP status 418", str(self.answer(b"HTTP/1.1 418 x\r\nContent-Length: 0\r\n\r\n")))
+        self.assertIn(
+            "HTTP status 418", str(self.answer(b"HTTP/1.1 418 x\r\nContent-Length: 0\r\n\r\n"))
+        )
 
     def test_unknown_kind_of_a_newer_broker_has_the_class_of_its_exit_code(self) -> None:
         body = b'{"type":"urn:domo-token:new","detail":"x","exit_code":75}'

@@ -56,7 +56,6 @@ class FindSocket(unittest.TestCase):
         self.own = os.path.join(self.folder, "run/domo-token/broker.sock")
         self.config = os.path.join(self.folder, ".config/domo-token/config.toml")
 
-
     def target(self, uid: int = 1000) -> Target:
         env = {"XDG_RUNTIME_DIR": os.path.join(self.folder, "run"), "HOME": self.folder}
         return Defaults(uid, env, is_root=uid == 0).target()
@@ -99,7 +98,9 @@ class FindSocket(unittest.TestCase):
         self.assertEqual(found, "/c/domo-token/config.toml")
 
     def test_home_is_read_from_the_line_of_the_user(self) -> None:
-        users = "root:x:0:0:root:/root:/bin/sh\nbroken\nann:x:1000:7:Ann:/home/ann:/bin/sh\nx:x:1:1::\n"
+        users = (
+            "root:x:0:0:root:/root:/bin/sh\nbroken\nann:x:1000:7:Ann:/home/ann:/bin/sh\nx:x:1:1::\n"
+        )
         self.assertEqual(home_in(users, 1000), "/home/ann")
         self.assertIsNone(home_in(users, 1))
         self.assertIsNone(home_in(users, 7))
@@ -124,7 +125,9 @@ class FindSocket(unittest.TestCase):
     def test_variable_that_is_not_a_path_is_an_error_that_names_it(self) -> None:
         with self.assertRaises(domo_token.Error) as caught:
             Address(None, {"DOMO_TOKEN_SOCKET": "~/y.sock", "HOME": "/home/etl"})
-        message = '$DOMO_TOKEN_SOCKET is "~/y.sock": the tilde is not expanded; write /home/etl/y.sock'
+        message = (
+            '$DOMO_TOKEN_SOCKET is "~/y.sock": the tilde is not expanded; write /home/etl/y.sock'
+        )
         self.assertEqual(str(caught.exception), message)
         self.assertEqual((caught.exception.kind, caught.exception.exit_code), ("invalid_socket", 2))
 

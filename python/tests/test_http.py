@@ -38,7 +38,7 @@ class Responses(unittest.TestCase):
     def test_chunked_body_is_decoded(self) -> None:
         data = (
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-            b"3;x=y\r\n{\"a\r\n4\r\n\":1}\r\n0\r\nTrailer: x\r\n\r\n"
+            b'3;x=y\r\n{"a\r\n4\r\n":1}\r\n0\r\nTrailer: x\r\n\r\n'
         )
         for step in (1, 2, 7, len(data)):
             response = fed(data, step)

@@ -42,7 +42,9 @@ class RealBroker(unittest.TestCase):
             broker = domo_token.Broker(daemon.socket)
             with self.assertRaises(domo_token.UnknownScopeSet) as caught:
                 broker.token("buzz")
-            self.assertEqual((caught.exception.kind, caught.exception.exit_code), ("unknown_scope", 78))
+            self.assertEqual(
+                (caught.exception.kind, caught.exception.exit_code), ("unknown_scope", 78)
+            )
             with self.assertRaises(domo_token.UnknownScopeSet) as caught:
                 domo_token.Broker(daemon.socket, client="other").token("data")
             self.assertEqual(caught.exception.kind, "unknown_client")
@@ -50,7 +52,9 @@ class RealBroker(unittest.TestCase):
         with daemon_and_sandbox(settings=settings) as (daemon, _):
             with self.assertRaises(domo_token.NotPermitted) as denied:
                 domo_token.Broker(daemon.socket).token("data")
-            self.assertEqual((denied.exception.kind, denied.exception.exit_code), ("not_permitted", 77))
+            self.assertEqual(
+                (denied.exception.kind, denied.exception.exit_code), ("not_permitted", 77)
+            )
 
     def test_http_turned_off_is_an_error_that_names_the_setting(self) -> None:
         with daemon_and_sandbox(settings="[broker]\nhttp = false\n") as (daemon, _):
@@ -94,8 +98,10 @@ class RealBroker(unittest.TestCase):
             status = broker.status()
             self.assertEqual([found["scope"] for found in status["tokens"]], ["data", "data user"])
             self.assertEqual(status["broker"]["socket"], daemon.socket)
-            self.assertEqual(asyncio.run(domo_token.AsyncBroker(daemon.socket).status())["broker"],
-                             status["broker"])
+            self.assertEqual(
+                asyncio.run(domo_token.AsyncBroker(daemon.socket).status())["broker"],
+                status["broker"],
+            )
             self.assertNotIn(text, repr(status))
 
     def test_watch_returns_each_token_over_a_restart_and_ends_when_the_set_is_removed(self) -> None:
@@ -133,6 +139,7 @@ class RealBroker(unittest.TestCase):
 
     def test_module_prints_the_token_like_the_helper(self) -> None:
         with daemon_and_sandbox() as (daemon, _):
+
             def run(*arguments: str) -> subprocess.CompletedProcess[str]:
                 command = [sys.executable, "-m", "domo_token", "--socket", daemon.socket]
                 return subprocess.run([*command, *arguments], capture_output=True, text=True)

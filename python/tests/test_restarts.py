@@ -1,4 +1,4 @@
-"""Small apps that run through renewals, restarts of the broker and a revocation, without an error."""
+"""Apps that run through renewals, restarts of the broker and a revocation without an error."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Restarts(unittest.TestCase):
     def renewals(self, daemon: Daemon) -> int:
         """Return how many tokens this run of the daemon has obtained."""
         connection = http.client.HTTPConnection("localhost")
-        connection.sock = domo_token._connection.open_stream(  # type: ignore[attr-defined]
+        connection.sock = domo_token._connection.open_stream(
             domo_token.Broker(daemon.socket)._transport.address.target()
         )
         connection.sock.settimeout(10)
