@@ -104,6 +104,14 @@ class Main(unittest.TestCase):
         self.assertEqual(domo_token.__version__, found.group(1))
         self.assertEqual(self.run_module("--version")[1], f"domo_token {found.group(1)}\n")
 
+    def test_licences_are_those_of_the_repository(self) -> None:
+        package = Path(__file__).parents[1]
+        if not (package.parent / "Cargo.toml").exists():
+            self.skipTest("not in the repository")
+        for name in ("LICENSE-MIT", "LICENSE-APACHE"):
+            text = (package / name).read_text(encoding="utf-8")
+            self.assertEqual(text, (package.parent / name).read_text(encoding="utf-8"))
+
 
 if __name__ == "__main__":
     unittest.main()
