@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 import time
 from collections.abc import Iterator
 from typing import Callable, Optional
@@ -164,6 +165,8 @@ class Watch(Iterator[Token]):
         self._connection: Optional[Connection] = None
         self._is_closed = False
         self._process = os.getpid()
+        #: Held by the thread that waits for the next token.
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<domo_token.Watch of {self._state.key[1]!r}>"
@@ -184,28 +187,49 @@ class Watch(Iterator[Token]):
         connection = self._connection
         if connection is not None:
             connection.shut_down()
+        self._disconnect_if_unused()
 
     def __next__(self) -> Token:
+        if self._process != os.getpid():
+            self._start_in_child()
+        try:
+            with self._lock:
+                return self._next()
+        finally:
+            if self._is_closed:
+                self._disconnect_if_unused()
+
+    def _start_in_child(self) -> None:
+        # The connection is the parent's, which other threads of it may use.
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._disconnect()
+
+    def _disconnect_if_unused(self) -> None:
+        # The thread that reads disconnects itself.
+        if self._lock.acquire(blocking=False):
+            try:
+                self._disconnect()
+            finally:
+                self._lock.release()
+
+    def _next(self) -> Token:
         try:
             while not self._is_closed:
                 token = self._state.next_token()
                 if token is not None:
                     return token
                 connection = self._connection
-                if connection is None or self._process != os.getpid():
+                if connection is None:
                     self._connect()
                 elif self._receive(connection):
                     self._disconnect()
         except BaseException:
             self._is_closed = True
-            self._disconnect()
             raise
-        self._disconnect()
         raise StopIteration
 
     def _connect(self) -> None:
-        self._disconnect()
-        self._process = os.getpid()
         time.sleep(self._state.next_pause())
         deadline = boot_now() + CONNECT_TIMEOUT
         try:

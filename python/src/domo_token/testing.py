@@ -82,7 +82,7 @@ class FakeBroker:
         self,
         scopes: str,
         kind: str,
-        detail: str = "the test says so",
+        detail: str = "the fake broker returns this error",
         retry_after: Optional[float] = None,
     ) -> None:
         """Answer requests for these scopes with this error until :meth:`grant`.
@@ -93,7 +93,7 @@ class FakeBroker:
         """
         self._grants.fail(canonical(scopes), Failure(kind, detail, retry_after))
 
-    def fail_others(self, kind: str, detail: str = "the test says so") -> None:
+    def fail_others(self, kind: str, detail: str = "the fake broker returns this error") -> None:
         """Answer requests for scopes without :meth:`grant` with this error.
 
         A test notices thereby that an app requests other scopes than intended. A daemon answers
