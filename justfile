@@ -132,8 +132,7 @@ golden:
 # Checks the Python package: types, style, tests with requests, httpx and pydomo, wheel and sdist. Installs the tools
 # into target/python/.
 python *ARGS:
-    cargo build --locked --workspace --bins
-    python/check {{ARGS}}
+    .ci/python {{ARGS}}
 
 # Builds the Debian package into target/debian/; installs cargo-deb below target/ if it is missing.
 deb *ARGS:

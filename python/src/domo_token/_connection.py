@@ -68,7 +68,7 @@ class Connection:
 def open_stream(target: Target) -> socket.socket:
     """Return a stream to the socket that does not block: Unix sockets connect immediately."""
     if sys.platform == "win32":
-        raise OSError("Python's standard library has no Unix sockets on this system")
+        raise OSError("named pipes are not supported; use the helper domo-token.exe")
     stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         stream.setblocking(False)

@@ -49,8 +49,13 @@ class Error(Exception):
         """Whether the same call may succeed later without a fix."""
         return isinstance(self, (NotRunning, Unavailable))
 
+    @property
+    def message(self) -> str:
+        """The text without the time of the next attempt."""
+        return str(self.args[0])
+
     def __reduce__(self) -> tuple[object, ...]:
-        return _restore, (type(self), str(self), self.kind, self.exit_code)
+        return _restore, (type(self), self.message, self.kind, self.exit_code)
 
 
 class NotRunning(Error):
@@ -80,8 +85,14 @@ class Unavailable(Error):
         """The seconds until the broker tries again, counted down since the error; or ``None``."""
         return None if self._retry_at is None else max(0.0, self._retry_at - boot_now())
 
+    def __str__(self) -> str:
+        left = self.retry_after
+        if left is None or self.kind != "unavailable":
+            return self.message
+        return f"{self.message}; next attempt in {_shown(left)}"
+
     def __reduce__(self) -> tuple[object, ...]:
-        return _restore, (type(self), str(self), self.kind, self.exit_code, self.retry_after)
+        return _restore, (type(self), self.message, self.kind, self.exit_code, self.retry_after)
 
 
 class NotPermitted(Error):
@@ -154,7 +165,7 @@ def is_decision(error: Error) -> bool:
 def copy_of(error: Error) -> Error:
     """Return the same error without a traceback, for another caller that shares the request."""
     retry_after = error.retry_after if isinstance(error, Unavailable) else None
-    return error_of(error.kind, str(error), error.exit_code, retry_after)
+    return error_of(error.kind, error.message, error.exit_code, retry_after)
 
 
 def late() -> Error:
@@ -165,6 +176,14 @@ def late() -> Error:
 def one_line(text: str) -> str:
     """Replace control characters, which a path or a message may contain."""
     return _CONTROL.sub(" ", text)
+
+
+def _shown(seconds: float) -> str:
+    """Return a duration in its largest unit, rounded down."""
+    whole = int(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    return f"{whole // 60} min" if whole < 7200 else f"{whole // 3600} h"
 
 
 def _restore(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ class FakeBroker:
     """
 
     def __init__(self, lifetime: float = 3600.0) -> None:
+        if sys.platform == "win32":
+            raise NotImplementedError("FakeBroker needs Unix sockets, which Python lacks here")
         self._directory = tempfile.mkdtemp(prefix="domo-token-")
         self._grants = Grants()
         self._grants.lifetime = lifetime
