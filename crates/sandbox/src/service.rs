@@ -45,9 +45,12 @@ pub(crate) async fn answer(
     let path = request.uri().path().to_owned();
     match path.as_str() {
         TOKEN_PATH => token_endpoint(request, &state).await,
-        "/v1/datasets" => Ok(resource(&request, &state, "data", &datasets())),
-        "/v1/users" => Ok(resource(&request, &state, "user", &users())),
-        _ => Ok(json_response(404, &domo_error(404, "Not Found", &path))),
+        "/v1/datasets" => Ok(resource(&request, &state, "data", &datasets()).await),
+        "/v1/users" => Ok(resource(&request, &state, "user", &users()).await),
+        _ => {
+            state.delay().await;
+            Ok(json_response(404, &domo_error(404, "Not Found", &path)))
+        }
     }
 }
 
@@ -92,10 +95,11 @@ async fn token_endpoint(
         Flow::HoldBeforeHead => recovery.wait().await,
         Flow::Whole | Flow::HangInBody | Flow::CutInBody => {}
     }
+    state.delay().await;
     let plain = if let Some(status) = fault.status {
         error_response(status, domo_error(status, reason(status), TOKEN_PATH))
     } else if posted || method == Method::GET {
-        grant(&recorded, basic.as_ref(), &fault, &mut state.lock())
+        grant(&recorded, basic.as_ref(), &fault, state)
     } else {
         error_response(
             405,
@@ -119,9 +123,10 @@ fn grant(
     request: &Recorded,
     basic: Option<&(String, String)>,
     fault: &Fault,
-    inner: &mut Inner,
+    state: &State,
 ) -> Plain {
     let known = basic.and_then(|(id, secret)| {
+        let inner = state.lock();
         let client = inner
             .clients
             .get(id)
@@ -153,10 +158,11 @@ fn grant(
     if scopes.is_empty() {
         scopes = granted;
     }
-    issue(&client_id, scopes, fault, inner)
+    issue(&client_id, scopes, fault, state)
 }
 
-fn issue(client_id: &str, scopes: Vec<String>, fault: &Fault, inner: &mut Inner) -> Plain {
+fn issue(client_id: &str, scopes: Vec<String>, fault: &Fault, state: &State) -> Plain {
+    let mut inner = state.lock();
     let scope = scopes.join(" ");
     let key = (client_id.to_owned(), scope.clone());
     let lifetime = inner.lifetime;
@@ -171,7 +177,7 @@ fn issue(client_id: &str, scopes: Vec<String>, fault: &Fault, inner: &mut Inner)
     let issued = inner.tokens.entry(text.clone()).or_insert(Issued {
         scopes,
         expires: now + lifetime,
-        revoked: false,
+        revoked_at: state.revocation(now),
     });
     let left = issued.expires.saturating_duration_since(now);
     inner.last.insert(key, text.clone());
@@ -254,12 +260,14 @@ fn form_decode(text: &str) -> String {
         .unwrap_or_default()
 }
 
-fn resource(
+async fn resource(
     request: &Request<Incoming>,
     state: &State,
     scope: &str,
     content: &Value,
 ) -> Response<Answer> {
+    let at = state.since_start();
+    state.delay().await;
     let header = request
         .headers()
         .get(AUTHORIZATION)
@@ -291,7 +299,7 @@ fn resource(
         }
     };
     state.lock().resource_calls.push(ResourceCall {
-        at: state.since_start(),
+        at,
         path: request.uri().path().to_owned(),
         status: response.status().as_u16(),
         token_known,
@@ -303,7 +311,7 @@ fn status_for(token: &str, scope: &str, inner: &Inner) -> (bool, u16) {
     let Some(issued) = inner.tokens.get(token) else {
         return (false, 401);
     };
-    if issued.revoked || issued.expires <= clock::now() {
+    if !issued.is_valid(clock::now()) {
         return (true, 401);
     }
     let status = if issued.scopes.iter().any(|held| held == scope) {

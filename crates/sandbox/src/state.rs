@@ -17,8 +17,20 @@ pub(crate) struct State {
     arrived: Condvar,
     /// Counts recoveries; hanging responses go on when it changes.
     recoveries: watch::Sender<u64>,
+    options: Options,
+}
+
+/// What stays the same while the sandbox runs.
+#[derive(Default)]
+pub(crate) struct Options {
     /// Called with each token request once it is answered.
     pub(crate) log: Option<fn(&Recorded)>,
+    /// How long each response is delayed.
+    pub(crate) delay: Duration,
+    /// How long each token is accepted, if that is shorter than its lifetime.
+    pub(crate) revoke_after: Option<Duration>,
+    /// How long after the start `Inner::failures` begin.
+    pub(crate) fail_after: Option<Duration>,
 }
 
 pub(crate) struct Inner {
@@ -26,6 +38,8 @@ pub(crate) struct Inner {
     pub(crate) lifetime: Duration,
     pub(crate) script: VecDeque<Fault>,
     pub(crate) always: Option<Fault>,
+    /// The statuses of the next token requests after those of the script; the last one repeats.
+    pub(crate) failures: VecDeque<u16>,
     pub(crate) connections: usize,
     pub(crate) requests: Vec<Recorded>,
     pub(crate) resource_calls: Vec<ResourceCall>,
@@ -42,7 +56,36 @@ pub(crate) struct Client {
 pub(crate) struct Issued {
     pub(crate) scopes: Vec<String>,
     pub(crate) expires: Instant,
-    pub(crate) revoked: bool,
+    /// When the resources begin to reject it, although it has not expired.
+    pub(crate) revoked_at: Option<Instant>,
+}
+
+impl Issued {
+    /// Returns whether the resources accept the token.
+    pub(crate) fn is_valid(&self, now: Instant) -> bool {
+        now < self.expires && self.revoked_at.is_none_or(|revoked| now < revoked)
+    }
+}
+
+impl Inner {
+    /// Makes the resources reject tokens from now on.
+    pub(crate) fn revoke(&mut self, selected: impl Fn(&str) -> bool) {
+        let now = clock::now();
+        for (text, issued) in &mut self.tokens {
+            if selected(text) {
+                issued.revoked_at = Some(now);
+            }
+        }
+    }
+
+    /// Returns the next of `failures` as a fault.
+    fn next_failure(&mut self) -> Option<Fault> {
+        let status = match self.failures.len() {
+            0 | 1 => self.failures.front().copied(),
+            _ => self.failures.pop_front(),
+        };
+        status.filter(|status| *status != 200).map(Fault::status)
+    }
 }
 
 /// The first recovery after a request was received.
@@ -56,7 +99,7 @@ impl Recovery {
 }
 
 impl State {
-    pub(crate) fn new(lifetime: Duration, log: Option<fn(&Recorded)>) -> Self {
+    pub(crate) fn new(lifetime: Duration, options: Options) -> Self {
         Self {
             started: clock::now(),
             inner: Mutex::new(Inner {
@@ -64,6 +107,7 @@ impl State {
                 lifetime,
                 script: VecDeque::new(),
                 always: None,
+                failures: VecDeque::new(),
                 connections: 0,
                 requests: Vec::new(),
                 resource_calls: Vec::new(),
@@ -72,7 +116,7 @@ impl State {
             }),
             arrived: Condvar::new(),
             recoveries: watch::Sender::new(0),
-            log,
+            options,
         }
     }
 
@@ -85,8 +129,22 @@ impl State {
         clock::now().saturating_duration_since(self.started)
     }
 
+    /// Returns after the delay of each response.
+    pub(crate) async fn delay(&self) {
+        if !self.options.delay.is_zero() {
+            tokio::time::sleep(self.options.delay).await;
+        }
+    }
+
+    /// Returns when the resources begin to reject a token that is issued now.
+    pub(crate) fn revocation(&self, now: Instant) -> Option<Instant> {
+        let after = self.options.revoke_after?;
+        now.checked_add(after)
+    }
+
     pub(crate) fn recover(&self) {
         let mut inner = self.lock();
+        inner.failures.clear();
         inner.script.clear();
         inner.always = None;
         self.recoveries.send_modify(|count| *count += 1);
@@ -95,12 +153,17 @@ impl State {
     /// Records a token request. Returns its number, its fault, and the recovery that ends the fault.
     pub(crate) fn record_request(&self, request: Recorded) -> (usize, Fault, Recovery) {
         let mut inner = self.lock();
+        let fails = self
+            .options
+            .fail_after
+            .is_none_or(|after| request.at >= after);
         inner.requests.push(request);
         let number = inner.requests.len() - 1;
-        let scripted = inner.script.pop_front();
-        let fault = scripted
-            .or_else(|| inner.always.clone())
-            .unwrap_or_default();
+        let mut fault = inner.script.pop_front().or_else(|| inner.always.clone());
+        if fault.is_none() && fails {
+            fault = inner.next_failure();
+        }
+        let fault = fault.unwrap_or_default();
         // Under the lock, so that a recovery after the request is recorded ends its fault.
         let recovery = Recovery(self.recoveries.subscribe());
         drop(inner);
@@ -120,7 +183,7 @@ impl State {
         request.token = token;
         let request = request.clone();
         drop(inner);
-        if let Some(log) = self.log {
+        if let Some(log) = self.options.log {
             log(&request);
         }
     }
