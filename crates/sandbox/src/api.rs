@@ -5,6 +5,7 @@
 //!
 //! - `call`: calls and replies.
 //! - `table`: rows as CSV.
+//! - `sql`, `query`: the subset of SQL, and its results.
 //! - `policies`, `datasets`, `streams`, `groups`, `users`, `pages`: one family or part of it each.
 
 mod call;
@@ -12,6 +13,8 @@ mod datasets;
 mod groups;
 mod pages;
 mod policies;
+mod query;
+mod sql;
 mod streams;
 mod table;
 mod users;

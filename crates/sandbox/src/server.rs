@@ -26,6 +26,9 @@ use crate::token_endpoint::TOKEN_PATH;
 /// Domo's lifetime of a token.
 const LIFETIME: Duration = Duration::from_secs(3599);
 
+/// The stack of the thread, in bytes. In a debug build, the parser of queries needs much of it.
+const STACK: usize = 32 << 20;
+
 /// The status of [`Builder::fail_after`] without [`Builder::fail_with`].
 const DEFAULT_FAILURE: u16 = 503;
 
@@ -167,6 +170,7 @@ impl Builder {
         let run = move || server.run(address, ready);
         let thread = thread::Builder::new()
             .name("domo-sandbox".to_owned())
+            .stack_size(STACK)
             .spawn(run)?;
         let address = is_ready.blocking_recv().map_err(io::Error::other)??;
         Ok(Sandbox {

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use super::Store;
 use super::call::{Call, Problem, Reply, Result, find, remove};
-use super::policies;
 use super::policies::Policy;
 use super::table::{Column, Table, decompress};
+use super::{policies, query};
 use crate::{clock, token};
 
 /// The most datasets of a list.
@@ -170,6 +170,7 @@ pub(super) fn answer(store: &mut Store, call: &Call<'_>) -> Result {
             let dataset = create(store, call.json()?)?;
             Reply::created(dataset.details())
         }
+        ("POST", ["query", "execute", id]) => query::answer(get(store, id)?, call),
         ("GET", [id]) => Reply::ok(get(store, id)?.details()),
         ("PUT", [id]) => {
             let update = call.json()?;
@@ -189,7 +190,7 @@ pub(super) fn answer(store: &mut Store, call: &Call<'_>) -> Result {
             let limit = store.limits.objects;
             policies::answer(&mut get(store, id)?.policies, call, rest, limit)
         }
-        (_, [] | [_] | [_, "data"]) => Err(Problem::method_not_allowed()),
+        (_, ["query", "execute", _] | [] | [_] | [_, "data"]) => Err(Problem::method_not_allowed()),
         _ => Err(Problem::not_found()),
     }
 }

@@ -55,6 +55,10 @@ impl ColumnType {
             Self::String | Self::Date | Self::DateTime => Some(text.into()),
         }
     }
+
+    pub(super) fn is_numeric(self) -> bool {
+        matches!(self, Self::Long | Self::Double | Self::Decimal)
+    }
 }
 
 impl Table {
