@@ -186,12 +186,17 @@ fn key_positions(columns: &[Column], keys: &[String]) -> Result<Vec<usize>> {
     keys.iter().map(position).collect()
 }
 
+fn check_keys(method: UpdateMethod, keys: &[String]) -> Result<()> {
+    if method == UpdateMethod::Upsert && keys.is_empty() {
+        return Err(Problem::bad_request("UPSERT requires keyColumnNames"));
+    }
+    Ok(())
+}
+
 fn create(store: &mut Store, new: NewStream) -> Result {
     store.check_count(store.streams.len(), "streams")?;
     let method = new.update_method.unwrap_or(UpdateMethod::Replace);
-    if method == UpdateMethod::Upsert && new.key_column_names.is_empty() {
-        return Err(Problem::bad_request("UPSERT requires keyColumnNames"));
-    }
+    check_keys(method, &new.key_column_names)?;
     key_positions(new.data_set.columns(), &new.key_column_names)?;
     let dataset = datasets::create(store, new.data_set)?.id.clone();
     let now = clock::timestamp();
@@ -245,9 +250,7 @@ fn update(store: &mut Store, id: &str, call: &Call<'_>) -> Result {
         .key_column_names
         .unwrap_or_else(|| stream.keys.clone());
     let method = update.update_method.unwrap_or(stream.method);
-    if method == UpdateMethod::Upsert && keys.is_empty() {
-        return Err(Problem::bad_request("UPSERT requires keyColumnNames"));
-    }
+    check_keys(method, &keys)?;
     (stream.method, stream.keys) = (method, keys);
     stream.modified_at = clock::timestamp();
     Reply::ok(stream.json(&store.datasets, true))
@@ -263,6 +266,9 @@ fn start(store: &mut Store, id: &str, call: &Call<'_>) -> Result {
     let count = get(&mut store.streams, id)?.executions.len();
     store.check_count(count, "executions of a stream")?;
     let stream = get(&mut store.streams, id)?;
+    let method = update.and_then(|update| update.update_method);
+    let method = method.unwrap_or(stream.method);
+    check_keys(method, &stream.keys)?;
     let now = clock::timestamp();
     let execution = Execution {
         id: count as u64 + 1,
@@ -270,9 +276,7 @@ fn start(store: &mut Store, id: &str, call: &Call<'_>) -> Result {
         current_state: ExecutionState::Active,
         created_at: now.clone(),
         modified_at: now,
-        update_method: update
-            .and_then(|u| u.update_method)
-            .unwrap_or(stream.method),
+        update_method: method,
         parts: BTreeMap::new(),
     };
     let reply = to_json(&execution);
