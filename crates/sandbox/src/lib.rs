@@ -1,5 +1,5 @@
-//! An OAuth token endpoint like Domo's with faults on request: a library for tests, and the program `domo-sandbox` for
-//! users without a Domo account.
+//! A server like Domo's, with its OAuth token endpoint, faults on request, and the calls of its API that jobs need: a
+//! library for tests, and the program `domo-sandbox` for users without a Domo account.
 //!
 //! - `clock`: the only file that reads a clock.
 //! - `fault`: faults of the token endpoint.
@@ -26,6 +26,10 @@
 //! assert_eq!(sandbox.requests().len(), 0);
 //! # Ok::<(), std::io::Error>(())
 //! ```
+//!
+//! The API has datasets, streams, users, groups and pages; `docs/testing.md` lists its calls. All state is in memory,
+//! within [`Limits`]. Each call is recorded as a [`ResourceCall`]. Tokens can be revoked before they expire, by
+//! [`Builder::revoke_after`], [`Sandbox::revoke`] and [`Sandbox::revoke_all`].
 //!
 //! It follows Domo's documentation and SDKs. It has not been compared with Domo itself.
 
