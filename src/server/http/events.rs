@@ -40,7 +40,6 @@ impl Session {
         head: &Head<'_>,
         broker: &Broker<C>,
         caller: &Caller,
-        end: ConnectionEnd,
         stopped: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Next, SessionError> {
         let request = Request::Watch(subject.clone());
@@ -57,15 +56,17 @@ impl Session {
             Ok(Answer::Token(_) | Answer::Messages(_)) => return Err(SessionError::Answer),
             Err(refusal) => Problem::of_refusal(refusal, Now::read().boot),
         };
-        self.respond(&problem.into(), head.method, end).await?;
-        Ok(Next::Request)
+        let response = problem.into();
+        self.respond(&response, head.method, ConnectionEnd::Close)
+            .await?;
+        Ok(Next::End)
     }
 
     /// Sends events until the scope set is removed, the caller loses its right to it, disconnects or does not
     /// read, or the daemon stops. A first token of the generation `seen` is skipped.
     async fn send_events<C: Clock>(
         &mut self,
-        mut watch: Watch<C>,
+        mut watch: Box<Watch<C>>,
         mut seen: Option<u64>,
         broker: &Broker<C>,
         mut stopped: Pin<&mut impl Future<Output = ()>>,
@@ -85,8 +86,8 @@ impl Session {
                 }
             };
             let news = match news {
-                Ok(token) => match self.identify_watcher(broker).await? {
-                    Some(caller) => watch.confirm(token, &caller),
+                Ok(token) => match self.attest(broker).await? {
+                    Some(attested) => watch.confirm(token, &attested.caller),
                     None => return Ok(()),
                 },
                 Err(refusal) => Err(refusal),
