@@ -1,15 +1,19 @@
 //! The program `domo-sandbox`.
 //!
+//! - `line_queue`: lines for an output that may not be read.
 //! - `flags`: its arguments.
 //! - `config`: configs for the broker.
 
+mod line_queue;
 mod flags;
 mod config;
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
+use self::line_queue::LineQueue;
 use crate::record::Recorded;
 
 pub use self::flags::Flags;
@@ -22,6 +26,9 @@ pub const DEMO_SECRET: &str = "domo-sandbox-secret";
 
 /// `EX_OSERR` of sysexits.
 const OS_ERROR: u8 = 71;
+
+/// Where a line is printed for each token request.
+static LOG: OnceLock<LineQueue> = OnceLock::new();
 
 /// Runs until SIGINT or SIGTERM.
 #[must_use]
@@ -58,14 +65,25 @@ fn serve(flags: &Flags) -> Result<(), String> {
     let clients = flags.sandbox.clients();
     let tables = config::client_tables(&clients, &url, &trust, config::one_scope);
     let text = format!("# Token endpoint: {url}\n# Config for domo-tokend, mode 0600:\n{tables}");
+    let output = LineQueue::start(domo_token_stdout::write)
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
     // Printed after the handlers are installed: a reader may send a signal immediately.
-    wait_for_signal(|| print(&text))
-        .map_err(|error| format!("cannot install signal handlers: {error}"))
+    let ready = || {
+        output.push(text);
+        // Requests that arrived before are not logged: the config is the first output.
+        LOG.set(output.clone()).ok();
+    };
+    let waited = wait_for_signal(ready);
+    output.flush();
+    waited.map_err(|error| format!("cannot install signal handlers: {error}"))
 }
 
 /// Prints one line for a token request, without its secret or token.
 fn log(request: &Recorded) {
-    print(&format!(
+    let Some(output) = LOG.get() else {
+        return;
+    };
+    output.push(format!(
         "# {:8.3} s  {} client {:?} scope {:?}: {}\n",
         request.at.as_secs_f64(),
         request.method,
@@ -73,14 +91,6 @@ fn log(request: &Recorded) {
         request.scope.as_deref().unwrap_or("all"),
         request.status.unwrap_or_default(),
     ));
-}
-
-fn print(text: &str) {
-    // A closed standard output is not an error.
-    let mut stdout = io::stdout().lock();
-    let _ = stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush());
 }
 
 /// Calls `ready` once the handlers are installed, and waits for a signal.

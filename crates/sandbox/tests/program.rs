@@ -1,4 +1,4 @@
-//! The program `domo-sandbox` without a command: its faults.
+//! The program `domo-sandbox` without a command: its faults, and an output that nobody reads.
 
 #![cfg(test)]
 
@@ -68,4 +68,96 @@ fn delay_flag_delays_responses_of_the_token_endpoint_and_the_api() {
     api.send("GET", "/v1/datasets", &bearer, "");
     assert!(api.is_silent());
     assert_eq!(api.answer().status(), 200);
+}
+
+#[cfg(unix)]
+mod unread_output {
+    use std::io::{BufRead, BufReader, Lines, PipeReader, PipeWriter, Write};
+    use std::process::{Child, Command};
+
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+    use rustix::fs::{OFlags, fcntl_setfl};
+
+    use super::common::{Connection, GRANT, basic};
+    use super::status;
+
+    /// More than a pipe of 64 KiB and the queue hold.
+    const REQUESTS: usize = 3000;
+
+    /// A sandbox whose output is read up to the end of its config.
+    struct Unread {
+        child: Child,
+        url: String,
+        output: Lines<BufReader<PipeReader>>,
+        writer: PipeWriter,
+    }
+
+    impl Unread {
+        fn start() -> Self {
+            let (reader, writer) = std::io::pipe().unwrap();
+            let mut command = Command::new(env!("CARGO_BIN_EXE_domo-sandbox"));
+            command.args(["--port", "0"]);
+            command.stdout(writer.try_clone().unwrap());
+            let child = command.spawn().unwrap();
+            let mut output = BufReader::new(reader).lines();
+            let config: Vec<String> = (0..8).map(|_| output.next().unwrap().unwrap()).collect();
+            assert_eq!(config[7], "allow_http_loopback = true");
+            let url = config[0].strip_prefix("# Token endpoint: ").unwrap();
+            Self {
+                child,
+                url: url.to_owned(),
+                output,
+                writer,
+            }
+        }
+
+        fn terminate(&mut self) -> Option<i32> {
+            let pid = Pid::from_raw(self.child.id().cast_signed());
+            kill(pid, Signal::SIGTERM).unwrap();
+            self.child.wait().unwrap().code()
+        }
+    }
+
+    impl Drop for Unread {
+        fn drop(&mut self) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+
+    #[test]
+    fn no_request_is_blocked_and_the_gap_is_reported() {
+        let mut sandbox = Unread::start();
+        let mut connection = Connection::open(&sandbox.url);
+        for _ in 0..REQUESTS {
+            // Rejected without work, and logged like all others.
+            connection.send("POST", "/oauth/token", &basic("id", "secret"), GRANT);
+            assert_eq!(connection.answer().status(), 401);
+        }
+        let (mut logged, mut dropped) = (0, 0);
+        while logged + dropped < REQUESTS {
+            let line = sandbox.output.next().unwrap().unwrap();
+            match line.strip_suffix(" lines dropped: the output was not read") {
+                Some(count) => dropped += count.trim_start_matches("# ").parse::<usize>().unwrap(),
+                None => {
+                    assert!(line.ends_with("scope \"all\": 401"), "{line}");
+                    logged += 1;
+                }
+            }
+        }
+        assert_eq!(logged + dropped, REQUESTS);
+        assert!(dropped > 0);
+        assert_eq!(sandbox.terminate(), Some(0));
+    }
+
+    #[test]
+    fn sandbox_ends_although_its_output_is_full() {
+        let mut sandbox = Unread::start();
+        fcntl_setfl(&sandbox.writer, OFlags::NONBLOCK).unwrap();
+        while sandbox.writer.write(&[b'x'; 4096]).is_ok() {}
+        fcntl_setfl(&sandbox.writer, OFlags::empty()).unwrap();
+        assert_eq!(status(&sandbox.url), 200);
+        assert_eq!(sandbox.terminate(), Some(0));
+    }
 }
