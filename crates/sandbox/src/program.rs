@@ -1,12 +1,29 @@
-//! The program `domo-sandbox`.
+//! The program `domo-sandbox`: the sandbox alone, or with a broker around one command.
 //!
 //! - `line_queue`: lines for an output that may not be read.
-//! - `flags`: its arguments.
+//! - `flags`: its arguments; on Unix, `run_flags`: those of `run`.
 //! - `config`: configs for the broker.
+//! - `default_scope_sets`: the scope sets that this broker has by default.
+//! - `signals`: signals and children that ended.
+//! - `keep_broker`: the process that starts the broker and stops it, whatever ends the program.
+//! - `scope_sets_requested`: which scope sets the command requested in vain.
+//! - `run_command`: a sandbox and a broker around one command.
 
 mod line_queue;
+#[cfg(unix)]
+mod run_flags;
 mod flags;
 mod config;
+#[cfg(unix)]
+mod default_scope_sets;
+#[cfg(unix)]
+mod signals;
+#[cfg(unix)]
+mod keep_broker;
+#[cfg(unix)]
+mod scope_sets_requested;
+#[cfg(unix)]
+mod run_command;
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -14,6 +31,8 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use self::line_queue::LineQueue;
+#[cfg(unix)]
+use self::run_flags::Command;
 use crate::record::Recorded;
 
 pub use self::flags::Flags;
@@ -30,16 +49,21 @@ const OS_ERROR: u8 = 71;
 /// Where a line is printed for each token request.
 static LOG: OnceLock<LineQueue> = OnceLock::new();
 
-/// Runs until SIGINT or SIGTERM.
+/// Runs until SIGINT or SIGTERM, or until the command of `run` has ended.
 #[must_use]
 pub fn run(flags: &Flags) -> ExitCode {
-    match serve(flags) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            report(&error);
-            ExitCode::from(OS_ERROR)
-        }
-    }
+    #[cfg(unix)]
+    let ended = match &flags.command {
+        None => serve(flags).map(|()| 0),
+        Some(Command::Run(flags)) => run_command::run(flags),
+        Some(Command::KeepBroker(flags)) => keep_broker::keep(flags),
+    };
+    #[cfg(not(unix))]
+    let ended = serve(flags).map(|()| 0);
+    ExitCode::from(ended.unwrap_or_else(|error| {
+        report(&error);
+        OS_ERROR
+    }))
 }
 
 /// Prints an error. If standard error is closed, the exit code remains.

@@ -32,7 +32,7 @@ pub(super) fn client_tables(
 }
 
 /// The name of the first client.
-const DEFAULT_CLIENT: &str = "sandbox";
+pub(super) const DEFAULT_CLIENT: &str = "sandbox";
 
 /// The line of a config that accepts HTTP on this host.
 pub(super) const HTTP: &str = "allow_http_loopback = true";

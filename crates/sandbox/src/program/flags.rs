@@ -1,4 +1,4 @@
-//! The arguments of `domo-sandbox`.
+//! The arguments of `domo-sandbox`; `run` has its own file.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,6 +8,8 @@ use clap::{Args, Parser};
 use domo_token_protocol::duration;
 use domo_token_protocol::scope::DOMO_SCOPE_NAMES;
 
+#[cfg(unix)]
+use super::run_flags::Command;
 use super::{DEMO_ID, DEMO_SECRET};
 use crate::server::{Builder, Sandbox};
 
@@ -17,9 +19,15 @@ use crate::server::{Builder, Sandbox};
     name = "domo-sandbox",
     version,
     max_term_width = 100,
-    after_help = AFTER_HELP
+    after_help = AFTER_HELP,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true
 )]
 pub struct Flags {
+    /// Without a command, the sandbox runs until SIGINT or SIGTERM.
+    #[cfg(unix)]
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
     /// Listen on this port of 127.0.0.1; 0 selects a free one
     #[arg(long, default_value_t = 8630)]
     pub(super) port: u16,
@@ -70,12 +78,15 @@ Endpoints:
 Without --client, there is one client with all of Domo's scopes. Standard output
 has a config for domo-tokend, then a line for each token request.
 
-Example, in three terminals:
+On Unix, with a broker around one command:
+  domo-sandbox run -- pytest
+
+In three terminals:
   domo-sandbox --lifetime 60s       # save the config as sandbox.toml, mode 0600
   domo-tokend --config sandbox.toml --socket /tmp/sandbox/broker.sock
   domo-token --socket /tmp/sandbox/broker.sock data
 
-Exit codes:
+Exit codes without run:
   0   Ended by SIGINT or SIGTERM
   2   Usage error
   71  The port or the CA file cannot be used";
