@@ -5,9 +5,14 @@
 //! - `fault`: faults of the token endpoint.
 //! - `record`: the record of requests and responses.
 //! - `token`: tokens that look like Domo's.
-//! - `state`: clients, issued tokens, the script of faults, the record.
+//! - `limits`: how much is stored.
+//! - `api`: datasets, streams, users, groups and pages.
+//! - `state`: clients, issued tokens, the script of faults, the record, and the store of the API.
 //! - `body`: bodies that hang or end early.
-//! - `service`: the token endpoint and the protected resource.
+//! - `response`: responses, and errors in Domo's form.
+//! - `token_endpoint`: the token endpoint.
+//! - `resource`: the protected resources.
+//! - `service`: routes requests.
 //! - `tls`: a certificate authority created at start.
 //! - `server`: listens, on its own thread.
 //! - `program`: the arguments and the output of `domo-sandbox`.
@@ -30,13 +35,19 @@ mod clock;
 mod fault;
 mod record;
 mod token;
+mod limits;
+mod api;
 mod state;
 mod body;
+mod response;
+mod token_endpoint;
+mod resource;
 mod service;
 mod tls;
 mod server;
 pub mod program;
 
 pub use fault::Fault;
+pub use limits::Limits;
 pub use record::{Recorded, ResourceCall, TooFew};
 pub use server::{Builder, Sandbox};

@@ -16,10 +16,12 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::fault::Fault;
+use crate::limits::Limits;
 use crate::record::{Recorded, ResourceCall, TooFew};
 use crate::service;
 use crate::state::{Client, Options, State};
 use crate::tls::{self, Identity};
+use crate::token_endpoint::TOKEN_PATH;
 
 /// Domo's lifetime of a token.
 const LIFETIME: Duration = Duration::from_secs(3599);
@@ -100,6 +102,12 @@ impl Builder {
     /// Calls `log` with each token request that was answered.
     pub fn log(mut self, log: fn(&Recorded)) -> Self {
         self.options.log = Some(log);
+        self
+    }
+
+    /// Sets how much is stored [default: see [`Limits`]].
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.options.limits = limits;
         self
     }
 
@@ -205,7 +213,7 @@ impl Sandbox {
     /// Returns the URL of the token endpoint.
     #[must_use]
     pub fn token_url(&self) -> String {
-        self.url(service::TOKEN_PATH)
+        self.url(TOKEN_PATH)
     }
 
     /// Returns the CA's certificate, with HTTPS.

@@ -1,4 +1,4 @@
-//! Clients, issued tokens, the script of faults, the record.
+//! Clients, issued tokens, the script of faults, the record, and the store of the API.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::api::Store;
 use crate::clock;
 use crate::fault::Fault;
+use crate::limits::Limits;
 use crate::record::{Recorded, ResourceCall, TooFew};
 
 /// The state that a sandbox and its server share.
@@ -29,6 +31,7 @@ pub(crate) struct Options {
     pub(crate) delay: Duration,
     /// How long each token is accepted, if that is shorter than its lifetime.
     pub(crate) revoke_after: Option<Duration>,
+    pub(crate) limits: Limits,
     /// How long after the start `Inner::failures` begin.
     pub(crate) fail_after: Option<Duration>,
 }
@@ -43,6 +46,7 @@ pub(crate) struct Inner {
     pub(crate) connections: usize,
     pub(crate) requests: Vec<Recorded>,
     pub(crate) resource_calls: Vec<ResourceCall>,
+    pub(crate) store: Store,
     pub(crate) tokens: HashMap<String, Issued>,
     /// The last token of each client and scope.
     pub(crate) last: HashMap<(String, String), String>,
@@ -111,6 +115,7 @@ impl State {
                 connections: 0,
                 requests: Vec::new(),
                 resource_calls: Vec::new(),
+                store: Store::new(options.limits),
                 tokens: HashMap::new(),
                 last: HashMap::new(),
             }),
@@ -123,6 +128,10 @@ impl State {
     /// Locks the state, also if a test panicked while it held the lock: its message must stay visible.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.options.limits
     }
 
     pub(crate) fn since_start(&self) -> Duration {

@@ -71,9 +71,10 @@ pub(super) struct SandboxFlags {
 
 const AFTER_HELP: &str = "\
 Endpoints:
-  /oauth/token  POST or GET with id and secret (HTTP Basic): a token
-  /v1/datasets  GET with a token for the scope data
-  /v1/users     GET with a token for the scope user
+  /oauth/token                POST or GET with id and secret (HTTP Basic): a token
+  /v1/datasets, /v1/streams   With a token for the scope data
+  /v1/users, /v1/groups       With a token for the scope user
+  /v1/pages                   With a token for the scope dashboard
 
 Without --client, there is one client with all of Domo's scopes. Standard output
 has a config for domo-tokend, then a line for each token request.
