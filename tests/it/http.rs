@@ -1,6 +1,7 @@
 //! HTTP on the broker's socket, as callers in any language see it.
 
 mod connection;
+mod errors;
 mod etag;
 mod parameters;
 mod tokens;
