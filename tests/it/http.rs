@@ -3,6 +3,9 @@
 mod connection;
 mod errors;
 mod etag;
+mod head_size;
+mod heads;
+mod host;
 mod parameters;
 mod tokens;
 
