@@ -3,10 +3,12 @@
 mod connection;
 mod errors;
 mod etag;
+mod framing;
 mod head_size;
 mod heads;
 mod host;
 mod parameters;
+mod sniffing;
 mod tokens;
 
 use crate::common::{Daemon, parts};
