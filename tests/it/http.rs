@@ -8,6 +8,7 @@ mod head_size;
 mod heads;
 mod host;
 mod parameters;
+mod queries;
 mod sniffing;
 mod tokens;
 
