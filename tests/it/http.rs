@@ -1,5 +1,6 @@
 //! HTTP on the broker's socket, as callers in any language see it.
 
+mod access;
 mod connection;
 mod errors;
 mod etag;
