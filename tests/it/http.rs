@@ -8,6 +8,7 @@ mod framing;
 mod head_size;
 mod heads;
 mod host;
+mod limits;
 mod parameters;
 mod queries;
 mod sniffing;
