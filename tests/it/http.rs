@@ -13,6 +13,7 @@ mod parameters;
 mod queries;
 mod sniffing;
 mod tokens;
+mod watch;
 
 use crate::common::{Daemon, parts};
 use connection::{Answer, Connection};
