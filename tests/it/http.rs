@@ -2,6 +2,7 @@
 
 mod access;
 mod connection;
+mod curl;
 mod errors;
 mod etag;
 mod framing;
@@ -11,6 +12,7 @@ mod host;
 mod limits;
 mod parameters;
 mod queries;
+mod secrecy;
 mod sniffing;
 mod tokens;
 mod watch;
