@@ -75,6 +75,9 @@ fn explanation_equals_that_of_the_helper() {
         let arguments = [&["--explain", "--json"], arguments].concat();
         let expected = explanation(helper_json(&daemon, &arguments));
         assert_eq!(json, expected, "{target}");
+        for field in ["client", "scope", "decision", "rule", "seen_as"] {
+            assert!(json.get(field).is_some(), "{field} in {json}");
+        }
     }
 }
 
