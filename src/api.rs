@@ -92,6 +92,7 @@ pub fn ready<C: Clock>(broker: &Broker<C>, caller: &Caller) -> Result<&'static s
 
 /// Returns the text that answers whether one scope set has a valid token, or the text for one that has not; `None` if
 /// the caller may see no such scope set.
+#[must_use]
 pub fn ready_set<C: Clock>(
     broker: &Broker<C>,
     client: &str,

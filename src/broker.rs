@@ -263,7 +263,7 @@ impl<C: Clock> Broker<C> {
         self.0.changed.notify_one();
         if answered.await.is_err() {
             // Dropped with the broker, which this method borrows.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

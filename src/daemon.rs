@@ -74,11 +74,7 @@ pub async fn run(
 ) -> Result<(), DaemonError> {
     let (env, inherited) = (environment.env, environment.inherited);
     let (mut socket, callers) = socket_path::claim(inherited.listeners, options, &config, env)?;
-    let settings = server::Settings {
-        limits: limits_within_nofile(&config),
-        socket: socket.path().to_owned(),
-        http: config.broker.http,
-    };
+    let settings = server_settings(&config, socket.path());
     let (shared, clock) = (Shared::default(), SystemClock::new());
     let started = clock.now();
     let (files, loaded) = LoadedConfig::new(Arc::new(config), env, &BTreeMap::new(), &shared);
@@ -161,6 +157,14 @@ fn broker_with<C: Clock>(stored: Vec<File>, config: BrokerConfig, clock: &C) -> 
     let broker = Broker::new(clock.clone(), fastrand::u64(..), config);
     broker.set_stored(stored.unwrap_or_default());
     broker
+}
+
+fn server_settings(config: &Config, socket: &Path) -> server::Settings {
+    server::Settings {
+        limits: limits_within_nofile(config),
+        socket: socket.to_owned(),
+        http: config.broker.http,
+    }
 }
 
 /// Returns the config's limits, lowered to the limit on open descriptors.

@@ -17,15 +17,18 @@ mod problem;
 mod response;
 mod route;
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::time::Duration;
 
 use domo_token_core::access_policy::Caller;
+use domo_token_core::token::Token;
 use domo_token_protocol::messages::{
-    self, RefusalKind, Request, Response as Message, TokenSubject,
+    RefusalKind, Request, Response as Message, TokenRequest, TokenSubject,
 };
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout, timeout_at};
+use zeroize::Zeroizing;
 
 use super::session::{Session, SessionError};
 use crate::api::{self, Answer, Messages};
@@ -192,12 +195,6 @@ impl Session {
             ConnectionEnd::KeepOpen
         };
         let next = match route::route(&head) {
-            Ok(Route::OpenApi) => {
-                let document =
-                    Response::new(Status::OK, response::JSON, OPENAPI.as_bytes().to_vec());
-                self.respond(&document, head.method, end).await?;
-                Next::Request
-            }
             Ok(route) => {
                 self.serve_route(&route, &head, broker, end, stopped)
                     .await?
@@ -234,85 +231,76 @@ impl Session {
             }
             None => return Ok(Next::End),
         };
-        match route {
+        let response = match route {
             Route::Token(request, format) => {
-                self.awaits_token = true;
-                let request = Request::Token(request.clone());
-                let Some(answer) = self.answer_of(broker, &request, &caller).await? else {
-                    return Ok(Next::End);
-                };
-                let response = match answer {
-                    Ok(Answer::Token(token)) => {
-                        let rejected =
-                            matches!(&request, Request::Token(request) if request.renew.is_some());
-                        let validity = token.validity();
-                        if !rejected && has_etag(&head.if_none_match, validity.generation) {
-                            Response::not_modified(validity.generation)
-                        } else {
-                            self.token_response(&token, *format)
-                        }
-                    }
-                    Ok(Answer::Watch(_) | Answer::Messages(_)) => bug(),
-                    Err(refusal) => Problem::of_refusal(refusal, Now::read().boot).into(),
-                };
-                self.respond(&response, head.method, end).await?;
+                let answer = self.token(request, *format, head, broker, &caller);
+                match answer.await? {
+                    Some(response) => response,
+                    None => return Ok(Next::End),
+                }
             }
             Route::Watch(subject) => {
-                return Box::pin(self.serve_watch(subject, head, broker, &caller, end, stopped))
-                    .await;
+                return Box::pin(self.serve_watch(subject, head, broker, &caller, stopped)).await;
             }
             Route::Status => {
                 Box::pin(self.serve_status(head.method, broker, &caller, end)).await?;
+                return Ok(Next::Request);
             }
             Route::Metrics => {
                 Box::pin(self.serve_metrics(head.method, broker, &caller, end)).await?;
+                return Ok(Next::Request);
             }
             Route::Explain(subject) => {
                 let explanation = broker.explain(subject, &caller);
                 let body = body::explanation(&explanation, self.socket());
-                let response = Response::new(Status::OK, response::JSON, body);
-                self.respond(&response, head.method, end).await?;
+                Response::new(Status::OK, response::JSON, body)
             }
-            Route::Live => {
-                let response = match api::live(broker).await {
-                    Ok(text) => Response::text(Status::OK, text),
-                    Err(text) => Response::text(Status::UNAVAILABLE, text),
-                };
-                self.respond(&response, head.method, end).await?;
-            }
-            Route::Ready => {
-                let response = match api::ready(broker, &caller) {
-                    Ok(text) => Response::text(Status::OK, text),
-                    Err(text) => Response::text(Status::UNAVAILABLE, &text),
-                };
-                self.respond(&response, head.method, end).await?;
-            }
+            Route::Live => health(api::live(broker).await),
+            Route::Ready => health(api::ready(broker, &caller)),
             Route::ReadySet { client, scope } => {
-                let response = match api::ready_set(broker, client, scope, &caller) {
-                    Some(Ok(text)) => Response::text(Status::OK, text),
-                    Some(Err(text)) => Response::text(Status::UNAVAILABLE, text),
+                match api::ready_set(broker, client, scope, &caller) {
+                    Some(ready) => health(ready),
                     None => Problem::new(Kind::NotFound, api::NO_SUCH_SCOPE_SET).into(),
-                };
-                self.respond(&response, head.method, end).await?;
+                }
             }
-            Route::OpenApi => self.respond(&bug(), head.method, end).await?,
-        }
+            Route::OpenApi => {
+                Response::new(Status::OK, response::JSON, OPENAPI.as_bytes().to_vec())
+            }
+        };
+        self.respond(&response, head.method, end).await?;
         Ok(Next::Request)
     }
 
-    /// Returns the answer of the API; `None` if the caller disconnects before.
-    async fn answer_of<'a, C: Clock>(
+    /// Returns the response to a token request; `None` if the caller disconnects before.
+    async fn token<C: Clock>(
         &mut self,
-        broker: &'a Broker<C>,
-        request: &Request,
-        caller: &'a Caller,
-    ) -> Result<Option<Result<Answer<'a, C>, messages::Refusal>>, SessionError> {
-        tokio::select! {
+        request: &TokenRequest,
+        format: Format,
+        head: &Head<'_>,
+        broker: &Broker<C>,
+        caller: &Caller,
+    ) -> Result<Option<Response>, SessionError> {
+        self.awaits_token = true;
+        let renews = request.renew.is_some();
+        let request = Request::Token(request.clone());
+        let answer = tokio::select! {
             // Most answers are ready immediately.
             biased;
-            answer = api::handle(broker, request, caller) => Ok(Some(answer)),
-            disconnected = self.disconnected() => disconnected.map(|()| None),
-        }
+            answer = api::handle(broker, &request, caller) => answer,
+            disconnected = self.disconnected() => return disconnected.map(|()| None),
+        };
+        Ok(Some(match answer {
+            Ok(Answer::Token(token)) => {
+                let generation = token.validity().generation;
+                if !renews && has_etag(&head.if_none_match, generation) {
+                    Response::not_modified(generation)
+                } else {
+                    self.token_response(&token, format)
+                }
+            }
+            Ok(Answer::Watch(_) | Answer::Messages(_)) => bug(),
+            Err(refusal) => Problem::of_refusal(refusal, Now::read().boot).into(),
+        }))
     }
 
     /// Returns once the caller has disconnected. What it sends meanwhile is kept, up to the size of a head.
@@ -325,7 +313,7 @@ impl Session {
         std::future::pending().await
     }
 
-    fn token_response(&self, token: &domo_token_core::token::Token, format: Format) -> Response {
+    fn token_response(&self, token: &Token, format: Format) -> Response {
         let kind = match format {
             Format::Json => response::JSON,
             Format::Token | Format::Header => response::TEXT,
@@ -448,11 +436,19 @@ impl Session {
             }
         }
         let rest = if body.is_empty() {
-            Default::default()
+            Zeroizing::default()
         } else {
             chunk(&body)
         };
         self.send(&rest, LAST_CHUNK).await
+    }
+}
+
+/// Returns the response to a health check.
+fn health(result: Result<&'static str, impl Into<Cow<'static, str>>>) -> Response {
+    match result {
+        Ok(text) => Response::text(Status::OK, text),
+        Err(text) => Response::text(Status::UNAVAILABLE, &text.into()),
     }
 }
 

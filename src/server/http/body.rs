@@ -48,9 +48,9 @@ pub(super) fn token(token: &Token, format: Format, socket: &Path, now: Now) -> Z
 fn joined(parts: &[&str]) -> Zeroizing<Vec<u8>> {
     let length = parts.iter().map(|part| part.len()).sum();
     let mut body = Zeroizing::new(Vec::with_capacity(length));
-    parts
-        .iter()
-        .for_each(|part| body.extend_from_slice(part.as_bytes()));
+    for part in parts {
+        body.extend_from_slice(part.as_bytes());
+    }
     body
 }
 

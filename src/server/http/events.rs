@@ -40,7 +40,6 @@ impl Session {
         head: &Head<'_>,
         broker: &Broker<C>,
         caller: &Caller,
-        end: ConnectionEnd,
         stopped: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Next, SessionError> {
         let request = Request::Watch(subject.clone());
@@ -57,8 +56,10 @@ impl Session {
             Ok(Answer::Token(_) | Answer::Messages(_)) => return Err(SessionError::Answer),
             Err(refusal) => Problem::of_refusal(refusal, Now::read().boot),
         };
-        self.respond(&problem.into(), head.method, end).await?;
-        Ok(Next::Request)
+        let response = problem.into();
+        self.respond(&response, head.method, ConnectionEnd::Close)
+            .await?;
+        Ok(Next::End)
     }
 
     /// Sends events until the scope set is removed, the caller loses its right to it, disconnects or does not

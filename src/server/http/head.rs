@@ -1,6 +1,8 @@
 //! Parses the head of an HTTP/1.1 request (RFC 9112), and rejects what is ambiguous: a head that two programs could
 //! read differently. Bytes in, values out.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use httparse::{EMPTY_HEADER, Header};
 
 use super::problem::{Kind, Problem};
@@ -230,24 +232,17 @@ impl<'a> Fields<'_, 'a> {
 /// Returns whether a `Host` is localhost or a loopback address, with any port.
 fn is_loopback(host: &str) -> bool {
     let bracketed = host.strip_prefix('[').and_then(|host| host.split_once(']'));
-    let (name, port) = match bracketed {
-        Some((address, port)) => {
-            let is_loopback = address
-                .parse()
-                .is_ok_and(|ip: std::net::Ipv6Addr| ip.is_loopback());
-            (is_loopback, port)
-        }
-        None => {
-            let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
-            let is_loopback = name.eq_ignore_ascii_case("localhost")
-                || name
-                    .parse()
-                    .is_ok_and(|ip: std::net::Ipv4Addr| ip.is_loopback());
-            (is_loopback, port)
-        }
+    let (is_loopback, port) = if let Some((address, port)) = bracketed {
+        let address: Option<Ipv6Addr> = address.parse().ok();
+        (address.is_some_and(|address| address.is_loopback()), port)
+    } else {
+        let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
+        let address: Option<Ipv4Addr> = name.parse().ok();
+        let is_address = address.is_some_and(|address| address.is_loopback());
+        (is_address || name.eq_ignore_ascii_case("localhost"), port)
     };
     let is_port = |port: &str| port.bytes().all(|digit| digit.is_ascii_digit()) && port.len() <= 5;
-    name && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+    is_loopback && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 use super::*;
 
 fn head(lines: &[&str]) -> Vec<u8> {
-    let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
-    format!("{lines}\r\n").into_bytes()
+    format!("{}\r\n\r\n", lines.join("\r\n")).into_bytes()
 }
 
 fn kind_of(bytes: &[u8]) -> Option<Kind> {
