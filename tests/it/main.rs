@@ -40,6 +40,7 @@ mod namespaces;
 mod no_broker;
 mod oauth_responses;
 mod onboarding;
+mod openapi;
 mod outages;
 mod processes;
 mod prose;
