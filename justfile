@@ -27,6 +27,10 @@ features *ARGS:
 semver REVISION:
     cargo semver-checks -p domo-token-protocol -p domo-token-client --baseline-rev {{REVISION}}
 
+# Runs the examples of docs/languages.md. Needs Debian and root; installs missing languages.
+languages:
+    .ci/languages
+
 # Checks the files in .github/; installs the tools below target/ if they are missing.
 forge:
     .ci/forge

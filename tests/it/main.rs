@@ -30,6 +30,7 @@ mod health;
 mod help;
 mod init;
 mod isolation;
+mod languages;
 mod layering;
 mod log_format;
 mod log_output;
