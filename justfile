@@ -31,6 +31,11 @@ semver REVISION:
 languages:
     .ci/languages
 
+# Sends generated requests to the HTTP API and compares the responses with its OpenAPI document. Installs schemathesis
+# below target/ if it is missing.
+schemathesis *ARGS:
+    .ci/schemathesis {{ARGS}}
+
 # Checks the files in .github/; installs the tools below target/ if they are missing.
 forge:
     .ci/forge
