@@ -316,11 +316,12 @@ fn documented_parameters_are_accepted_with_their_examples() {
             ];
             let listed = schema["enum"].as_array().into_iter().flatten();
             for value in values.into_iter().chain(listed) {
-                let value = match value {
-                    Value::Null => continue,
-                    Value::String(text) => text.clone(),
-                    other => other.to_string(),
-                };
+                if value.is_null() {
+                    continue;
+                }
+                let value = value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned);
                 let target = format!(
                     "{}?{}={value}",
                     target(&path),

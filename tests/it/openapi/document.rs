@@ -72,18 +72,10 @@ impl Document {
     pub(super) fn parameters(&self, path: &str, kind: &str) -> Vec<&Value> {
         let item = self.at(&pointer(&["paths", path]));
         let listed = item["parameters"].as_array().into_iter().flatten();
-        let parameters = listed.map(|parameter| self.at(&self.resolve(parameter, String::new())));
+        let parameters = listed.map(|parameter| self.at(&resolve(parameter, String::new())));
         parameters
             .filter(|parameter| parameter["in"] == kind)
             .collect()
-    }
-
-    /// Returns the pointer to what a value refers to, or its own.
-    fn resolve(&self, value: &Value, own: String) -> String {
-        match value["$ref"].as_str() {
-            Some(reference) => reference.strip_prefix('#').unwrap().to_owned(),
-            None => own,
-        }
     }
 
     /// Returns the kinds of problems.
@@ -133,10 +125,10 @@ impl Document {
         let own = pointer(&["paths", path, &method.to_lowercase(), "responses", &status]);
         let documented = self.0.pointer(&own);
         let documented = documented.unwrap_or_else(|| panic!("{own} is not documented"));
-        let own = self.resolve(documented, own);
+        let own = resolve(documented, own);
         let documented = self.at(&own);
         for (name, header) in documented["headers"].as_object().into_iter().flatten() {
-            let at = self.resolve(header, String::new());
+            let at = resolve(header, String::new());
             let is_required = self.at(&at)["required"] == true;
             match response.header(name) {
                 Some(value) => self.check(&(at + "/schema"), &json!(value)),
@@ -163,7 +155,7 @@ impl Document {
     /// Checks each example of a schema or a media type against its schema, and returns their number.
     pub(super) fn check_examples(&self) -> usize {
         let mut found = Vec::new();
-        find_examples(&self.0, String::new(), &mut found);
+        find_examples(&self.0, "", &mut found);
         for (schema, value) in &found {
             self.check(schema, value);
         }
@@ -171,11 +163,19 @@ impl Document {
     }
 }
 
+/// Returns the pointer to what a value refers to, or its own.
+fn resolve(value: &Value, own: String) -> String {
+    match value["$ref"].as_str() {
+        Some(reference) => reference.strip_prefix('#').unwrap().to_owned(),
+        None => own,
+    }
+}
+
 /// Finds examples, with the pointers to their schemas.
-fn find_examples(value: &Value, at: String, found: &mut Vec<(String, Value)>) {
+fn find_examples(value: &Value, at: &str, found: &mut Vec<(String, Value)>) {
     // The body of the document itself has no example.
     if let Some(own) = value["examples"].as_array() {
-        found.extend(own.iter().map(|example| (at.clone(), example.clone())));
+        found.extend(own.iter().map(|example| (at.to_owned(), example.clone())));
     }
     if value["schema"].is_object() {
         let named = value["examples"].as_object().into_iter().flatten();
@@ -186,12 +186,12 @@ fn find_examples(value: &Value, at: String, found: &mut Vec<(String, Value)>) {
     match value {
         Value::Object(fields) => {
             for (key, field) in fields {
-                find_examples(field, at.clone() + &pointer(&[key]), found);
+                find_examples(field, &(at.to_owned() + &pointer(&[key])), found);
             }
         }
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                find_examples(item, format!("{at}/{index}"), found);
+                find_examples(item, &format!("{at}/{index}"), found);
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
