@@ -1,5 +1,6 @@
-//! Each example of `docs/languages.md` that is not marked as not run, with a daemon and the sandbox. Examples whose
-//! language is not installed are skipped; with `DOMO_TOKEN_ALL_LANGUAGES` set, that is a failure.
+//! Each example of `docs/languages.md` that is not marked as not run, and the script of `docs/http.md`, with a daemon and
+//! the sandbox. Examples whose language is not installed are skipped; with `DOMO_TOKEN_ALL_LANGUAGES` set, that is a
+//! failure.
 
 use std::env;
 use std::fs;
@@ -113,6 +114,24 @@ fn php_example_lists_datasets_and_prints_the_brokers_error() {
 #[test]
 fn perl_example_lists_datasets_and_prints_the_brokers_error() {
     assert_example_works("datasets.pl");
+}
+
+#[test]
+fn script_of_the_http_page_lists_datasets() {
+    if !is_installed(&["curl", "--version"]) {
+        return;
+    }
+    let recipes = Recipes::new();
+    let script = recipes.write("datasets.sh", &code_block("docs/http.md", "datasets.sh"));
+    let words = ["sh", script.to_str().unwrap()];
+    let (code, shown) = recipes.run(&words, &recipes.daemon.socket());
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains(FIRST_DATASET), "{shown}");
+    // As the page states, a request without a token follows a failure of the first command.
+    let none = recipes.folder.path().join("none.sock");
+    let (code, shown) = recipes.run(&words, &none);
+    assert!(code.is_some_and(|code| code != 0), "{code:?}: {shown}");
+    assert_eq!(recipes.statuses(), [200, 401]);
 }
 
 #[test]
