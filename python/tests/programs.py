@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -11,7 +12,7 @@ import tempfile
 import threading
 import time
 import unittest
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -46,8 +47,8 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None
 class Sandbox:
     """A fake Domo."""
 
-    def __init__(self, lifetime: str, *options: str, port: int = 0) -> None:
-        command = [binary("domo-sandbox"), "--port", str(port), "--lifetime", lifetime, *options]
+    def __init__(self, lifetime: str, *options: str) -> None:
+        command = [binary("domo-sandbox"), "--port", "0", "--lifetime", lifetime, *options]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self._lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -78,7 +79,13 @@ class Sandbox:
 class Daemon:
     """A daemon whose client is the sandbox's."""
 
-    def __init__(self, folder: str, token_url: str, settings: str = "") -> None:
+    def __init__(
+        self,
+        folder: str,
+        token_url: str,
+        settings: str = "",
+        scope_sets: Sequence[str] = ("data", "data user"),
+    ) -> None:
         self.socket = os.path.join(folder, "broker.sock")
         self._config = os.path.join(folder, "config.toml")
         self._log = os.path.join(folder, "log")
@@ -88,7 +95,7 @@ class Daemon:
                 f"{settings}\n[clients.sandbox]\n"
                 'client_id = "5a4db0c5-0000-4000-8000-000000000001"\n'
                 'client_secret = "domo-sandbox-secret"\n'
-                'tokens = ["data", "data user"]\n'
+                f"tokens = {json.dumps(scope_sets)}\n"
                 f'token_url = "{token_url}/oauth/token"\nallow_http_loopback = true\n'
             )
         self.start()
@@ -114,13 +121,16 @@ class Daemon:
 
 @contextlib.contextmanager
 def daemon_and_sandbox(
-    lifetime: str = "1h", settings: str = ""
+    lifetime: str = "1h",
+    settings: str = "",
+    options: Sequence[str] = (),
+    scope_sets: Sequence[str] = ("data", "data user"),
 ) -> Iterator[tuple[Daemon, Sandbox]]:
-    """Run both programs during a test."""
-    sandbox = Sandbox(lifetime)
+    """Run both programs during a test. ``options`` are the sandbox's."""
+    sandbox = Sandbox(lifetime, *options)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            daemon = Daemon(folder, sandbox.url, settings)
+            daemon = Daemon(folder, sandbox.url, settings, scope_sets)
             try:
                 yield daemon, sandbox
             finally:
