@@ -81,7 +81,7 @@ impl Kind {
                 RefusalKind::MinTtlTooLong => "No token is valid for that long",
                 RefusalKind::Gone => "The scope set was removed",
                 RefusalKind::Denied => "Rejected by Domo",
-                RefusalKind::Busy => "The broker is at a limit",
+                RefusalKind::Busy => "The broker is busy",
                 RefusalKind::Unavailable => "No token is available now",
             },
         }
