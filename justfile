@@ -146,6 +146,11 @@ messages:
 golden:
     UPDATE_GOLDEN=1 cargo test -p domo-token-protocol --test golden
 
+# Checks the Python package: types, style, tests with requests, httpx and pydomo, wheel and sdist. Installs the tools
+# into target/python/.
+python *ARGS:
+    .ci/python {{ARGS}}
+
 # Builds the Debian package into target/debian/; installs cargo-deb below target/ if it is missing.
 deb *ARGS:
     packaging/deb {{ARGS}}

@@ -47,6 +47,7 @@ mod outages;
 mod processes;
 mod prose;
 mod proxy_login;
+mod python;
 mod recipes;
 mod reload;
 mod runtime_directory;

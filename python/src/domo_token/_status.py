@@ -1,0 +1,46 @@
+"""The types of a broker's status. New versions of the broker only add fields."""
+
+from __future__ import annotations
+
+from typing import Optional, TypedDict
+
+
+class BrokerStatus(TypedDict, total=False):
+    """The daemon. Times are seconds since 1970."""
+
+    socket: str
+    version: str
+    protocol: int
+    pid: int
+    started_at: int
+    config_path: Optional[str]
+    config_loaded_at: int
+    config_error: Optional[str]
+    default_client: Optional[str]
+
+
+class TokenStatus(TypedDict, total=False):
+    """One scope set. ``state`` is idle, fetching, fresh, waiting or denied."""
+
+    client: str
+    client_id: str
+    scope: str
+    state: str
+    obtained_at: Optional[int]
+    expires_at: Optional[int]
+    generation: Optional[int]
+    next_attempt_at: Optional[int]
+    requests: int
+    failed_attempts: int
+    last_error: Optional[str]
+    last_error_at: Optional[int]
+    rejected: int
+    last_rejected_by: Optional[str]
+    credentials_error: Optional[str]
+
+
+class Status(TypedDict):
+    """The daemon and each scope set that this process may see. There are no tokens in it."""
+
+    broker: BrokerStatus
+    tokens: list[TokenStatus]
