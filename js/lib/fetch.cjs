@@ -75,7 +75,7 @@ function receivedToken(response, url) {
 /**
  * Returns whether the body can be read twice. That of a Request and streams cannot.
  *
- * @param {BodyInit | null | undefined} body
+ * @param {RequestInit["body"]} body
  * @param {Request | undefined} request
  * @returns {boolean}
  */
@@ -96,9 +96,9 @@ function canSendAgain(body, request) {
 /**
  * Returns the option `redirect`. Where fetch would send the token to another origin, redirects are an error.
  *
- * @param {RequestRedirect | undefined} wanted
+ * @param {RequestInit["redirect"]} wanted
  * @param {string | undefined} [undici]
- * @returns {{ redirect?: RequestRedirect }}
+ * @returns {{ redirect: RequestInit["redirect"] }}
  */
 function redirectMode(wanted, undici = process.versions.undici) {
   if (wanted === "manual" || wanted === "error") {

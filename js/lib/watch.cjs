@@ -36,6 +36,7 @@ const MAX_PAUSE_MS = 1000;
  */
 async function* watchTokens(transport, tokens, key, { signals, onUnavailable }) {
   const limit = combineSignals(signals);
+  /** @type {WatchState} */
   const state = { hasAnswer: false, isReported: false, pauseMs: 0, lastId: "" };
   try {
     for (;;) {
