@@ -205,8 +205,8 @@ function tokenPath({ client, scopes }, { minTtlMs, rejected }, leftMs) {
   if (rejected !== undefined) {
     query.set("rejected", String(rejected.generation));
   }
-  // The API has whole seconds. Rounded down, the broker's answer arrives before this call is cancelled.
-  query.set("timeout", `${Math.max(1, Math.floor(leftMs / 1000))}s`);
+  // The API has whole seconds. Rounded down, or up by less than the grace, the broker's answer arrives in time.
+  query.set("timeout", `${Math.max(1, Math.floor((leftMs + GRACE_MS / 2) / 1000))}s`);
   return `/v1/token/${scopesPath(scopes)}?${query}`;
 }
 
