@@ -24,7 +24,7 @@ async function fetchWithToken(broker, input, init) {
 
   const send = (/** @type {import("./token.cjs").Token} */ token) => {
     headers.set("Authorization", `Bearer ${token.text}`);
-    return fetch(input, { ...rest, headers, ...redirectMode(rest.redirect ?? request?.redirect) });
+    return fetch(input, { ...rest, headers, ...redirectMode(rest.redirect ?? request?.redirect, process.versions.undici) });
   };
   const token = await broker.token(scopes, { minTtlMs, signal });
   const response = await send(token);
@@ -97,10 +97,10 @@ function canSendAgain(body, request) {
  * Returns the option `redirect`. Where fetch would send the token to another origin, redirects are an error.
  *
  * @param {RequestInit["redirect"]} wanted
- * @param {string | undefined} [undici]
+ * @param {string | undefined} undici the version of undici, if Node names it
  * @returns {{ redirect: RequestInit["redirect"] }}
  */
-function redirectMode(wanted, undici = process.versions.undici) {
+function redirectMode(wanted, undici) {
   if (wanted === "manual" || wanted === "error") {
     return { redirect: wanted };
   }
