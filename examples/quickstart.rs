@@ -121,7 +121,7 @@ fn run_broker(
             signals,
             inherited: InheritedFds::default(),
         };
-        daemon::run(config, options, environment, notify).await?;
+        Box::pin(daemon::run(config, options, environment, notify)).await?;
         Ok(())
     })
 }

@@ -5,10 +5,13 @@
 //! converts them to these.
 
 use std::iter;
+use std::time::Duration;
 
 use domo_token_core::access_policy::Caller;
 use domo_token_core::token::Token;
 use domo_token_protocol::messages::{Refusal, Response};
+use domo_token_protocol::scope::ScopeSet;
+use tokio::time::timeout;
 
 use crate::broker::{Broker, StatusCursor};
 use crate::platform::clock::Clock;
@@ -58,6 +61,58 @@ pub async fn handle<'a, C: Clock>(
     Ok(Answer::Messages(messages))
 }
 
+/// How long the broker's loop may take to answer to count as live.
+const LOOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Returns the text that answers whether the broker's loop runs.
+///
+/// # Errors
+///
+/// The text for a loop that does not answer.
+pub async fn live<C: Clock>(broker: &Broker<C>) -> Result<&'static str, &'static str> {
+    match timeout(LOOP_TIMEOUT, broker.ping()).await {
+        Ok(()) => Ok("live\n"),
+        Err(_) => Err("the event loop does not respond\n"),
+    }
+}
+
+/// Returns the text that answers whether each scope set that the caller may see has a valid token.
+///
+/// # Errors
+///
+/// A line for each scope set without.
+pub fn ready<C: Clock>(broker: &Broker<C>, caller: &Caller) -> Result<&'static str, String> {
+    let without_token = broker.scope_sets_without_token(caller);
+    if without_token.is_empty() {
+        return Ok(READY);
+    }
+    let line = |(client, scope): &(String, String)| format!("no token: {client}/{scope}\n");
+    Err(without_token.iter().map(line).collect())
+}
+
+/// Returns the text that answers whether one scope set has a valid token, or the text for one that has not; `None` if
+/// the caller may see no such scope set.
+#[must_use]
+pub fn ready_set<C: Clock>(
+    broker: &Broker<C>,
+    client: &str,
+    scope: &str,
+    caller: &Caller,
+) -> Option<Result<&'static str, &'static str>> {
+    let scope = ScopeSet::parse(scope).ok()?;
+    let has_token = broker.has_token(client, &scope, caller)?;
+    Some(if has_token {
+        Ok(READY)
+    } else {
+        Err("no token\n")
+    })
+}
+
+const READY: &str = "ready\n";
+
+/// The message where [`ready_set`] returns `None`.
+pub const NO_SUCH_SCOPE_SET: &str = "no such client or scope set";
+
 fn status<C: Clock>(broker: &Broker<C>, caller: &Caller) -> impl Iterator<Item = Response> {
     let mut next = Some(StatusCursor::default());
     let pages = iter::from_fn(move || {
@@ -85,12 +140,10 @@ fn metrics(text: String) -> impl Iterator<Item = Response> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use domo_token_core::fetch_result::{FetchError, Fetched};
     use domo_token_core::scheduler::ClientSpec;
     use domo_token_protocol::messages::{RefusalKind, TokenRequest, TokenSubject};
-    use domo_token_protocol::scope::ScopeSet;
 
     use super::*;
     use crate::broker::{BrokerConfig, Engine};

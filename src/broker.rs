@@ -78,6 +78,8 @@ struct State {
     watched: HashMap<SetId, signal::Sender<()>>,
     /// When the loop wakes up by its timer.
     armed: Option<BootTime>,
+    /// Answered by the loop.
+    pings: Vec<oneshot::Sender<()>>,
     stopping: bool,
     /// Why callers cannot connect, and the command that helps.
     socket_error: Option<String>,
@@ -110,6 +112,7 @@ impl<C: Clock> Broker<C> {
                 last_waiter: 0,
                 watched: HashMap::new(),
                 armed: None,
+                pings: Vec::new(),
                 stopping: false,
                 socket_error: None,
                 denial_log: LogRateLimit::default(),
@@ -253,6 +256,17 @@ impl<C: Clock> Broker<C> {
         Err(refusal)
     }
 
+    /// Returns once the loop has answered, which shows that it runs.
+    pub async fn ping(&self) {
+        let (sender, answered) = oneshot::channel();
+        self.state().add_ping(sender);
+        self.0.changed.notify_one();
+        if answered.await.is_err() {
+            // Dropped with the broker, which this method borrows.
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Refuses every request from now on and ends every wait and every watch, even if the engine has
     /// ended without doing so.
     pub fn shut_down(&self) {
@@ -304,6 +318,12 @@ impl<C: Clock> Broker<C> {
 }
 
 impl State {
+    fn add_ping(&mut self, sender: oneshot::Sender<()>) {
+        // A loop that is stuck must not collect those that wait no longer.
+        self.pings.retain(|ping| !ping.is_closed());
+        self.pings.push(sender);
+    }
+
     /// Counts the answer to a caller that waited. The set may have been removed meanwhile, and its
     /// counts with it.
     fn count_late(&mut self, set: SetId, reply: &Reply) {

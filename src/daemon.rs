@@ -74,7 +74,7 @@ pub async fn run(
 ) -> Result<(), DaemonError> {
     let (env, inherited) = (environment.env, environment.inherited);
     let (mut socket, callers) = socket_path::claim(inherited.listeners, options, &config, env)?;
-    let limits = limits_within_nofile(&config);
+    let settings = server_settings(&config, socket.path());
     let (shared, clock) = (Shared::default(), SystemClock::new());
     let started = clock.now();
     let (files, loaded) = LoadedConfig::new(Arc::new(config), env, &BTreeMap::new(), &shared);
@@ -93,7 +93,7 @@ pub async fn run(
     let stop = CancellationToken::new();
     let (watched, socket_changes) = watch(files, &socket);
     let engine = tokio::spawn(engine.run());
-    let services = services.run(&broker, &clock, handle.clone(), stop.clone());
+    let services = services.run(&broker, &clock, stop.clone());
     let reload_task = ReloadTask {
         options: Options {
             // A file that vanishes for a moment must not make another one count.
@@ -125,7 +125,7 @@ pub async fn run(
         stop.cancel();
         result
     };
-    let serve = server::serve(listener, broker.clone(), limits, stop.clone());
+    let serve = server::serve(listener, broker.clone(), settings, stop.clone());
     let ((), (), kept, result) = tokio::join!(serve, services, keep_socket, reload);
     audit_task.finish().await;
     let result = result.and(kept);
@@ -157,6 +157,14 @@ fn broker_with<C: Clock>(stored: Vec<File>, config: BrokerConfig, clock: &C) -> 
     let broker = Broker::new(clock.clone(), fastrand::u64(..), config);
     broker.set_stored(stored.unwrap_or_default());
     broker
+}
+
+fn server_settings(config: &Config, socket: &Path) -> server::Settings {
+    server::Settings {
+        limits: limits_within_nofile(config),
+        socket: socket.to_owned(),
+        http: config.broker.http,
+    }
 }
 
 /// Returns the config's limits, lowered to the limit on open descriptors.

@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use domo_token_protocol::scope::ScopeSet;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
@@ -29,9 +28,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::broker::{Broker, EngineHandle, METRICS_TYPE};
+use crate::api;
+use crate::broker::{Broker, METRICS_TYPE};
 use crate::platform::clock::{BootTime, Clock, boot_now};
-use crate::source::TokenSource;
 use domo_token_core::access_policy::Caller;
 
 use connections::Connections;
@@ -50,9 +49,6 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the text of the metrics is served before it is rendered again.
 const METRICS_MAX_AGE: Duration = Duration::from_secs(1);
-
-/// How long the broker's loop may take to answer to count as live.
-const LOOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long accepting pauses when the system is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -73,13 +69,8 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serves until `stop` is cancelled.
-pub async fn serve<S: TokenSource, C: Clock>(
-    listener: TcpListener,
-    broker: Broker<C>,
-    engine: EngineHandle<S>,
-    stop: CancellationToken,
-) {
-    let health = Arc::new(Health::new(broker, engine));
+pub async fn serve<C: Clock>(listener: TcpListener, broker: Broker<C>, stop: CancellationToken) {
+    let health = Arc::new(Health::new(broker));
     let accepting = async {
         let mut tasks = JoinSet::new();
         let mut open = Connections::default();
@@ -120,20 +111,24 @@ pub async fn serve<S: TokenSource, C: Clock>(
     }
 }
 
-struct Health<S, C> {
+struct Health<C> {
     broker: Broker<C>,
-    engine: EngineHandle<S>,
+    /// Every local user may connect, so the config that enables the port permits them all.
+    caller: Caller,
     /// The text of the metrics, and when it was made.
     metrics: Mutex<Option<(BootTime, Bytes)>>,
 }
 
 type Answer = Response<Full<Bytes>>;
 
-impl<S: TokenSource, C: Clock> Health<S, C> {
-    fn new(broker: Broker<C>, engine: EngineHandle<S>) -> Self {
+impl<C: Clock> Health<C> {
+    fn new(broker: Broker<C>) -> Self {
         Self {
             broker,
-            engine,
+            caller: Caller {
+                privileged: true,
+                ..Caller::default()
+            },
             metrics: Mutex::new(None),
         }
     }
@@ -193,45 +188,36 @@ impl<S: TokenSource, C: Clock> Health<S, C> {
         {
             return text.clone();
         }
-        // Every local user may connect, so the config that enables the port permits them all.
-        let all = Caller {
-            privileged: true,
-            ..Caller::default()
-        };
-        let text = Bytes::from(self.broker.metrics(&all));
+        let text = Bytes::from(self.broker.metrics(&self.caller));
         *cached = Some((now, text.clone()));
         text
     }
 
     async fn live(&self) -> Answer {
-        match timeout(LOOP_TIMEOUT, self.engine.ping()).await {
-            Ok(()) => plain(StatusCode::OK, "live\n"),
-            Err(_) => plain(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the event loop does not respond\n",
-            ),
+        match api::live(&self.broker).await {
+            Ok(text) => plain(StatusCode::OK, text),
+            Err(text) => plain(StatusCode::SERVICE_UNAVAILABLE, text),
         }
     }
 
     fn ready(&self) -> Answer {
-        let without_token = self.broker.scope_sets_without_token();
-        if without_token.is_empty() {
-            return plain(StatusCode::OK, "ready\n");
+        match api::ready(&self.broker, &self.caller) {
+            Ok(text) => plain(StatusCode::OK, text),
+            Err(text) => plain(StatusCode::SERVICE_UNAVAILABLE, text),
         }
-        let line = |(client, scope): &(String, String)| format!("no token: {client}/{scope}\n");
-        let lines: String = without_token.iter().map(line).collect();
-        plain(StatusCode::SERVICE_UNAVAILABLE, lines)
     }
 
     /// Answers for one scope set, such as `acme/data%20user` or `acme/data,user`.
     fn ready_set(&self, set: &str) -> Answer {
         let decoded = percent_decode_str(set).decode_utf8_lossy();
         let (client, scope) = decoded.split_once('/').unwrap_or((&decoded, ""));
-        let scope = ScopeSet::parse(scope).ok();
-        match scope.and_then(|scope| self.broker.has_token(client, &scope)) {
-            Some(true) => plain(StatusCode::OK, "ready\n"),
-            Some(false) => plain(StatusCode::SERVICE_UNAVAILABLE, "no token\n"),
-            None => plain(StatusCode::NOT_FOUND, "no such client or scope set\n"),
+        match api::ready_set(&self.broker, client, scope, &self.caller) {
+            Some(Ok(text)) => plain(StatusCode::OK, text),
+            Some(Err(text)) => plain(StatusCode::SERVICE_UNAVAILABLE, text),
+            None => plain(
+                StatusCode::NOT_FOUND,
+                format!("{}\n", api::NO_SUCH_SCOPE_SET),
+            ),
         }
     }
 }
@@ -264,7 +250,9 @@ mod tests {
     use super::*;
     use crate::broker::{BrokerConfig, Engine};
     use crate::platform::clock::SystemClock;
+    use crate::source::TokenSource;
     use domo_token_core::fetch_result::{FetchError, Fetched};
+    use domo_token_protocol::scope::ScopeSet;
 
     /// The source of no client.
     struct NoSource;
@@ -283,8 +271,8 @@ mod tests {
     #[tokio::test]
     async fn liveness_fails_when_the_loop_does_not_answer() {
         let broker = Broker::new(SystemClock::new(), 1, BrokerConfig::default());
-        let (engine, handle) = Engine::<NoSource, _>::new(&broker, Vec::new());
-        let health = Health::new(broker, handle);
+        let (engine, _handle) = Engine::<NoSource, _>::new(&broker, Vec::new());
+        let health = Health::new(broker);
         let stuck = health.live().await;
         assert_eq!(stuck.status(), StatusCode::SERVICE_UNAVAILABLE);
         let engine = tokio::spawn(engine.run());
@@ -295,8 +283,7 @@ mod tests {
     #[test]
     fn metrics_are_rendered_once_a_second() {
         let broker = Broker::new(SystemClock::new(), 1, BrokerConfig::default());
-        let (_engine, handle) = Engine::<NoSource, _>::new(&broker, Vec::new());
-        let health = Health::new(broker, handle);
+        let health = Health::new(broker);
         let at = |millis| health.metrics_text(BootTime::from_millis(millis));
         let count = |text: &Bytes| text.as_ptr();
         let first = at(1000);

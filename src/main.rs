@@ -289,7 +289,7 @@ fn run(
             signals,
             inherited,
         };
-        Ok(daemon::run(config, &options, environment, |_| {}).await?)
+        Ok(Box::pin(daemon::run(config, &options, environment, |_| {})).await?)
     };
     run_to_completion(&runtime, daemon)
 }

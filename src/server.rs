@@ -7,14 +7,19 @@
 //! - `attestor`: identifies peers: user, groups, systemd unit.
 //! - `slot_table`, `round_robin`: how users share connections, and in which order their requests are served.
 //! - `connection_limits`: connections in all and per user, watchers per user.
-//! - `frames`: the answers of the API as messages of the protocol.
+//! - `sniff`: which protocol a caller speaks.
+//! - `session`: one connection: who it is, its bytes, deadlines.
+//! - `frames`: requests and answers in frames.
+//! - `http`: requests and answers over HTTP/1.1.
 //! - `reject`: rejects callers past a limit, or of a daemon that cannot start.
-//! - `session`: one connection: protocol version, deadlines, one request at a time.
 
 mod attestor;
 mod slot_table;
+mod frames;
+mod http;
 mod identities;
 mod reject;
+mod sniff;
 #[cfg_attr(windows, path = "server/stream_windows.rs")]
 mod stream;
 mod peer;
@@ -40,7 +45,8 @@ use crate::platform::clock::{BootTime, Clock, boot_now};
 
 use attestor::Attestor;
 use connection_limits::ConnectionLimits;
-use session::Connection;
+use reject::Rejecter;
+use session::{Connection, Shared};
 use socket::{Listener, Stream};
 
 pub use connection_limits::clamp_to_nofile;
@@ -102,17 +108,32 @@ fn path_error(path: &Path, problem: &str) -> BindError {
     }
 }
 
-/// Serves callers within `limits` until `stop` is cancelled, and then sends waiting ones their last answer.
+/// What a server needs to know besides its broker.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub limits: Limits,
+    /// The path of the socket, which responses name.
+    pub socket: PathBuf,
+    /// Whether HTTP is served.
+    pub http: bool,
+}
+
+/// Serves callers until `stop` is cancelled, and then sends waiting ones their last answer.
 pub async fn serve<C: Clock>(
     mut listener: Listener,
     broker: Broker<C>,
-    limits: Limits,
+    settings: Settings,
     stop: CancellationToken,
 ) {
     let server = Server {
         broker: Arc::new(broker),
-        limits: ConnectionLimits::new(limits),
-        attestor: Attestor::new(),
+        limits: ConnectionLimits::new(settings.limits),
+        rejecter: Rejecter::new(settings.http),
+        shared: Arc::new(Shared {
+            attestor: Attestor::new(),
+            socket: settings.socket,
+            http: settings.http,
+        }),
         end_sessions: CancellationToken::new(),
     };
     let mut warn_limit = WarnLimit::default();
@@ -162,7 +183,8 @@ pub async fn serve<C: Clock>(
 struct Server<C> {
     broker: Arc<Broker<C>>,
     limits: Arc<ConnectionLimits>,
-    attestor: Attestor,
+    rejecter: Rejecter,
+    shared: Arc<Shared>,
     end_sessions: CancellationToken,
 }
 
@@ -180,12 +202,16 @@ impl<C: Clock> Server<C> {
                     accepted,
                 });
                 let (broker, stop) = (Arc::clone(&self.broker), self.end_sessions.clone());
-                let session = session::run(connection, self.attestor.clone(), broker, stop);
+                let session = session::run(connection, Arc::clone(&self.shared), broker, stop);
                 // The slot is new, so that there is no session yet.
                 let _ = slot.holder.set(sessions.spawn(session));
             }
-            // Before the next accept, so that rejected callers never hold more than one descriptor.
-            Err(cause) => reject::reject(stream, cause, accepted).await,
+            // Before the next accept, so that rejected callers hold few descriptors.
+            Err(cause) => {
+                if let Some(waiting) = self.rejecter.reject(stream, cause, accepted).await {
+                    sessions.spawn(waiting);
+                }
+            }
         }
     }
 

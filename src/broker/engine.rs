@@ -130,6 +130,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
     pub async fn run(mut self) {
         loop {
             self.execute_commands();
+            self.answer_pings();
             let event = self.next_event().await;
             if self.apply(event) == Flow::Stop {
                 break;
@@ -238,6 +239,14 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
         let now = self.broker.0.clock.now();
         state.restore(&specs);
         state.scheduler.configure(specs, now)
+    }
+
+    fn answer_pings(&self) {
+        let pings = std::mem::take(&mut self.broker.state().pings);
+        for ping in pings {
+            // A caller that has left needs no answer.
+            ping.send(()).ok();
+        }
     }
 
     fn execute_commands(&mut self) {

@@ -4,7 +4,9 @@
 
 use std::borrow::Cow;
 
-use domo_token_protocol::messages::{Explanation, Refusal, RefusalKind, TokenSubject};
+use domo_token_protocol::messages::{
+    Explanation, NO_CLIENT_GIVEN, Refusal, RefusalKind, TokenSubject,
+};
 use domo_token_protocol::scope::{DOMO_SCOPE_NAMES, MAX_SCOPE_BYTES, ScopeSet};
 
 use super::{State, did_you_mean, log};
@@ -201,10 +203,8 @@ impl State {
         } else {
             format!(" (clients: {names})")
         };
-        let cause = format!(
-            "no client given and no default_client configured; use --client NAME or \
-             DOMO_TOKEN_CLIENT (in an app, with_client), or set broker.default_client{names}"
-        );
+        let cause =
+            format!("{NO_CLIENT_GIVEN}{names}; name a client, or set broker.default_client");
         Refusal::new(RefusalKind::UnknownClient, cause)
     }
 

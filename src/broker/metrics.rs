@@ -37,22 +37,33 @@ impl<C: Clock> Broker<C> {
         text
     }
 
-    /// Returns the sets without a valid token, by client and scopes.
+    /// Returns the sets without a valid token that the caller may see, by client and scopes.
     #[must_use]
-    pub fn scope_sets_without_token(&self) -> Vec<(String, String)> {
+    pub fn scope_sets_without_token(&self, caller: &Caller) -> Vec<(String, String)> {
         let now = self.0.clock.now();
         let state = self.state();
-        let sets = state.scheduler.status(now);
-        let without_token = sets.filter(|set| set.expires.is_none());
-        without_token.map(|set| (set.client, set.scope)).collect()
+        let sets = state.scheduler.sets().filter_map(|(set, client, scope)| {
+            let shown = state.may_see(client, scope, caller);
+            let status = shown
+                .then(|| state.scheduler.status_of(set, now))
+                .flatten()?;
+            status
+                .expires
+                .is_none()
+                .then_some((status.client, status.scope))
+        });
+        sets.collect()
     }
 
-    /// Returns whether that set has a valid token; `None` if there is no such set.
+    /// Returns whether that set has a valid token; `None` if the caller may see no such set.
     #[must_use]
-    pub fn has_token(&self, client: &str, scope: &ScopeSet) -> Option<bool> {
+    pub fn has_token(&self, client: &str, scope: &ScopeSet, caller: &Caller) -> Option<bool> {
         let now = self.0.clock.now();
         let state = self.state();
         let set = state.scheduler.find(client, scope).ok()?;
+        if !state.may_see(client, scope, caller) {
+            return None;
+        }
         let status = state.scheduler.status_of(set, now)?;
         Some(status.expires.is_some())
     }

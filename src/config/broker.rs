@@ -27,6 +27,8 @@ pub struct BrokerSettings {
     pub shared_directory: bool,
     /// Whether systemd may keep the tokens over a restart.
     pub keep_over_restart: bool,
+    /// Whether HTTP is served on the socket.
+    pub http: bool,
 }
 
 impl Default for BrokerSettings {
@@ -38,6 +40,7 @@ impl Default for BrokerSettings {
             pipe_group: None,
             shared_directory: false,
             keep_over_restart: true,
+            http: true,
         }
     }
 }
@@ -54,6 +57,7 @@ impl BrokerSettings {
                 "broker.shared_directory",
                 self.shared_directory != new.shared_directory,
             ),
+            ("broker.http", self.http != new.http),
         ];
         let keys = differs.into_iter().filter(|(_, differs)| *differs);
         keys.map(|(key, _)| key).collect()
@@ -84,6 +88,8 @@ pub(super) struct RawBroker {
     pub(super) default_client: Option<Spanned<String>>,
     /// Stores the tokens in memory of systemd while the service restarts [default: true].
     pub(super) keep_over_restart: Option<bool>,
+    /// Serves HTTP on the socket, besides the protocol of domo-token [default: true].
+    pub(super) http: Option<bool>,
 }
 
 impl Validator<'_> {
@@ -101,6 +107,7 @@ impl Validator<'_> {
             pipe_group,
             shared_directory: raw.shared_directory,
             keep_over_restart: raw.keep_over_restart.unwrap_or(defaults.keep_over_restart),
+            http: raw.http.unwrap_or(defaults.http),
         })
     }
 

@@ -10,11 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::DaemonError;
 use crate::audit::{Audit, Writer};
-use crate::broker::{Broker, EngineHandle};
+use crate::broker::Broker;
 use crate::config::Config;
 use crate::platform::clock::Clock;
 use crate::platform::systemd;
-use crate::source::Source;
 use crate::{fdstore, health};
 
 /// The least time between two status lines for systemd after attempts, which can come in bursts.
@@ -57,12 +56,11 @@ impl Services {
         self,
         broker: &Broker<C>,
         clock: &C,
-        engine: EngineHandle<Source>,
         stop: CancellationToken,
     ) {
         let health = async {
             if let Some(listener) = self.metrics {
-                health::serve(listener, broker.clone(), engine, stop.clone()).await;
+                health::serve(listener, broker.clone(), stop.clone()).await;
             }
         };
         let fdstore = async {

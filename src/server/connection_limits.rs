@@ -1,4 +1,4 @@
-//! Limits on connections: in all, per user, watchers per user, and readers of metrics. Each caller holds a
+//! Limits on connections: in all, per user, watchers per user, HTTP, and readers of metrics. Each caller holds a
 //! [`Permit`].
 
 use std::collections::HashMap;
@@ -21,6 +21,12 @@ const RESERVED_DESCRIPTORS: usize = 32;
 /// scope sets it has megabytes.
 const MAX_METRICS: usize = 8;
 
+/// The most connections that speak HTTP.
+const MAX_HTTP: usize = 256;
+
+/// The most of these of one user, root included.
+const MAX_HTTP_PER_USER: usize = 32;
+
 /// The most connections that are reserved for root and the daemon's user.
 const RESERVED_CONNECTIONS: usize = 8;
 
@@ -40,7 +46,8 @@ pub(super) struct ConnectionLimits {
 #[derive(Debug)]
 struct Usage {
     connections: SlotTable<Session>,
-    metrics: SlotTable<Arc<Slot<Session>>>,
+    metrics: SlotTable<ConnectionSlot>,
+    http: SlotTable<ConnectionSlot>,
     users: HashMap<Uid, Arc<User>>,
     warn_limit: WarnLimit,
 }
@@ -56,12 +63,16 @@ struct User {
 /// The task that serves a connection, once it has been started.
 type Session = OnceLock<AbortHandle>;
 
+/// The slot of the connection that holds a slot of another table.
+type ConnectionSlot = Arc<Slot<Session>>;
+
 /// The permit for one connection, released when it is dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
     limits: Arc<ConnectionLimits>,
-    slot: Arc<Slot<Session>>,
-    metrics: Option<Arc<Slot<Arc<Slot<Session>>>>>,
+    slot: ConnectionSlot,
+    metrics: Option<Arc<Slot<ConnectionSlot>>>,
+    http: Option<Arc<Slot<ConnectionSlot>>>,
     uid: Uid,
     user: Arc<User>,
     exempt: bool,
@@ -99,6 +110,7 @@ impl ConnectionLimits {
         let usage = Usage {
             connections: SlotTable::new(limits.connections, reserved(limits.connections)),
             metrics: SlotTable::new(MAX_METRICS, reserved(MAX_METRICS)),
+            http: SlotTable::new(MAX_HTTP, reserved(MAX_HTTP)),
             users: HashMap::new(),
             warn_limit: WarnLimit::default(),
         };
@@ -151,6 +163,7 @@ impl ConnectionLimits {
             limits: Arc::clone(self),
             slot,
             metrics: None,
+            http: None,
             uid: peer.uid,
             user,
             exempt,
@@ -217,7 +230,11 @@ impl Permit {
 
     /// Records that its caller has sent bytes.
     pub(super) fn sent(&self) {
-        self.slot.sent(self.limits.next_send());
+        let now = self.limits.next_send();
+        self.slot.sent(now);
+        if let Some(slot) = &self.http {
+            slot.sent(now);
+        }
     }
 
     /// Waits until another request of its user may be answered.
@@ -225,9 +242,42 @@ impl Permit {
         self.limits.rounds.wait(&self.user.round).await;
     }
 
-    /// Returns whether another caller has taken its slot.
+    /// Returns whether another caller has taken its slot, or its slot among the connections that speak HTTP.
     pub(super) fn is_replaced(&self) -> bool {
-        self.slot.is_replaced()
+        self.slot.is_replaced() || self.http.as_ref().is_some_and(|slot| slot.is_replaced())
+    }
+
+    /// Admits the connection as one that speaks HTTP, until it ends. At the limit, the user with the most of them
+    /// loses the one that has sent nothing for longest, unless the user of this connection has as many.
+    ///
+    /// # Errors
+    ///
+    /// The message for the caller, if there is no room.
+    pub(super) fn begin_http(&mut self) -> Result<(), String> {
+        let now = self.limits.next_send();
+        let mut usage = self.limits.usage();
+        // On Windows, no user is known.
+        let limited = self.uid.is_some() || cfg!(unix);
+        if limited && usage.http.held_by(self.uid) >= MAX_HTTP_PER_USER {
+            return Err(format!(
+                "limit of HTTP connections per user reached ({MAX_HTTP_PER_USER}); close some"
+            ));
+        }
+        let outcome = usage.http.take(self.uid, self.exempt, now, self.slot());
+        drop(usage);
+        self.http = match outcome {
+            Outcome::Free(new) => Some(new),
+            Outcome::Replaced { new, old } => {
+                end(&old.holder);
+                Some(new)
+            }
+            Outcome::Full => {
+                return Err(format!(
+                    "limit of HTTP connections of the broker reached ({MAX_HTTP}); try again"
+                ));
+            }
+        };
+        Ok(())
     }
 
     /// Counts the caller as a watcher.
@@ -297,6 +347,9 @@ impl Drop for Permit {
         self.end_watch();
         self.end_metrics();
         let mut usage = self.limits.usage();
+        if let Some(slot) = &self.http {
+            usage.http.release(slot);
+        }
         usage.connections.release(&self.slot);
         // This one and the table's.
         if Arc::strong_count(&self.user) == 2 {

@@ -1,38 +1,41 @@
-//! One caller's connection: the protocol version, then requests and answers, one at a time.
+//! One caller's connection: who it is, its bytes, and its deadlines. The first bytes select the protocol: `frames` or
+//! `http`.
 //!
 //! The first request, the rest of a request that has begun, and the writing of an answer have deadlines. An
-//! idle connection has none.
+//! idle connection of frames has none.
 
-mod read;
-
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
+use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Poll, ready};
 
+use domo_token_core::access_policy::Caller;
 use domo_token_protocol::frame::{self, FrameError};
-use domo_token_protocol::greeting::{self, GREETING, Greeting, HELLO};
-use domo_token_protocol::messages::{OLDEST_VERSION, RefusalKind, Response, VERSION};
-use tokio::task::yield_now;
-use tokio::time::{sleep, timeout};
+use domo_token_protocol::greeting::{GREETING, HELLO};
+use domo_token_protocol::messages::VERSION;
+use tokio::time::{sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::Stream;
 use super::attestor::{Attested, Attestor};
 use super::connection_limits::Permit;
+use super::frames::{self, Incoming};
+use super::http::{self, Problem};
 use super::identities::Found;
 use super::peer::{Peer, USER_HZ_TICK};
 use super::reject::busy;
-use super::stream::CallerStream;
-use crate::api::{self, Answer, Messages, Request, Watch};
+use super::sniff::{self, Protocol};
+use super::stream::{CallerStream, read_ready};
 use crate::broker::Broker;
-use crate::platform::clock::{BootTime, Clock};
-
-use read::Incoming;
+use crate::platform::clock::{BootTime, Clock, timer_now};
 
 /// Why a session ended other than by a disconnect between two requests.
 #[derive(Debug, thiserror::Error)]
-enum SessionError {
+pub(super) enum SessionError {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error(transparent)]
@@ -43,13 +46,20 @@ enum SessionError {
     Slow(#[from] tokio::time::error::Elapsed),
     #[error("sent another request before the response to the last one")]
     PipelinedRequest,
+    #[error("a request has an answer of another kind")]
+    Answer,
 }
 
-/// The longest request, in bytes, that a connection keeps while it is idle.
-const MAX_KEPT_REQUEST: usize = 256;
-
 /// How many messages of one answer are written before others are served.
-const MESSAGES_PER_TURN: usize = 16;
+pub(super) const MESSAGES_PER_TURN: usize = 16;
+
+/// The most bytes of one read; most requests are far shorter.
+const SCRATCH: usize = 4096;
+
+thread_local! {
+    /// All sessions of a thread read into this, so that an idle connection owns no buffer.
+    static READ: RefCell<[u8; SCRATCH]> = const { RefCell::new([0; SCRATCH]) };
+}
 
 /// A caller that has been accepted.
 pub(super) struct Connection {
@@ -60,12 +70,21 @@ pub(super) struct Connection {
     pub(super) accepted: BootTime,
 }
 
+/// What sessions share.
+pub(super) struct Shared {
+    pub(super) attestor: Attestor,
+    /// The path of the socket.
+    pub(super) socket: PathBuf,
+    /// Whether HTTP is served.
+    pub(super) http: bool,
+}
+
 /// Serves one caller until it disconnects, violates the protocol, or `stop` is cancelled. What this and the
 /// futures below hold across an `await` is the memory of an idle caller, and ten thousand may watch: what is
 /// large or rare is boxed.
 pub(super) async fn run<C: Clock>(
     connection: Box<Connection>,
-    attestor: Attestor,
+    shared: Arc<Shared>,
     broker: Arc<Broker<C>>,
     stop: CancellationToken,
 ) {
@@ -74,7 +93,7 @@ pub(super) async fn run<C: Clock>(
     // answer. It can be polled again after it has completed, which happens when a watch ends.
     let stopped = pin!(stop.cancelled());
     let _guard = broker.connected();
-    let session = Session::new(*connection, attestor);
+    let session = Session::new(*connection, shared);
     let served = match session {
         Ok(session) => session.serve(&broker, stopped).await,
         Err(error) => Err(error.into()),
@@ -84,21 +103,22 @@ pub(super) async fn run<C: Clock>(
     }
 }
 
-struct Session {
-    stream: CallerStream,
+pub(super) struct Session {
+    pub(super) stream: CallerStream,
     peer: Peer,
-    permit: Permit,
-    attestor: Attestor,
+    pub(super) permit: Permit,
+    pub(super) shared: Arc<Shared>,
     /// What was read of an incomplete request; requests contain no secret.
-    unread: Vec<u8>,
+    pub(super) unread: Vec<u8>,
     /// When the connection was accepted, which the greeting carries.
-    accepted: BootTime,
-    /// The protocol version of its caller.
-    version: u8,
-    /// Whether the greeting was sent, which precedes the first answer.
-    greeted: bool,
+    pub(super) accepted: BootTime,
+    pub(super) protocol: Protocol,
+    /// The version of the frames of its caller.
+    pub(super) version: u8,
+    /// Whether the greeting was sent, which precedes the first frame.
+    pub(super) greeted: bool,
     /// Whether its caller waits for the answer to a token request.
-    awaits_token: bool,
+    pub(super) awaits_token: bool,
 }
 
 impl Drop for Session {
@@ -108,31 +128,47 @@ impl Drop for Session {
             return;
         }
         let cause = "the broker closed this connection to admit another user; try again";
-        if let Ok(frame) = frame::encode(&busy(cause.to_owned())) {
-            let mut buffer = [0; GREETING];
-            let greeting = self.greeting(&mut buffer);
-            // Without waiting: a caller that does not read needs no message.
-            let _ = self.stream.try_write(greeting, &frame);
+        // Without waiting: a caller that does not read needs no message.
+        match self.protocol {
+            Protocol::Http => {
+                let response = http::rejection(Problem::busy(cause));
+                let _ = self.stream.try_write(&response, &[]);
+            }
+            Protocol::Frames => {
+                if let Ok(frame) = frame::encode(&busy(cause.to_owned())) {
+                    let mut buffer = [0; GREETING];
+                    let greeting = self.greeting(&mut buffer);
+                    let _ = self.stream.try_write(greeting, &frame);
+                }
+            }
         }
     }
 }
 
+/// What a caller sends first.
+enum First {
+    /// A request in a frame; `None` if it has disconnected.
+    Frame(Option<Box<Incoming>>),
+    Http,
+}
+
 impl Session {
-    fn new(connection: Connection, attestor: Attestor) -> io::Result<Box<Self>> {
+    pub(super) fn new(connection: Connection, shared: Arc<Shared>) -> io::Result<Box<Self>> {
         let Connection {
             stream,
             peer,
             permit,
             accepted,
         } = connection;
-        let unread = read::read_on_connect(&stream);
+        let unread = read_on_connect(&stream);
         Ok(Box::new(Self {
             stream: CallerStream::new(stream)?,
             peer,
             permit,
-            attestor,
+            shared,
             unread,
             accepted,
+            protocol: Protocol::Frames,
             version: VERSION,
             greeted: false,
             awaits_token: false,
@@ -144,55 +180,43 @@ impl Session {
         broker: &Broker<C>,
         mut stopped: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), SessionError> {
-        let limit = self.permit.deadlines().first_request;
-        let mut next = tokio::select! {
+        let deadline = timer_now() + self.permit.deadlines().first_request;
+        let first = tokio::select! {
             biased;
-            first = timeout(limit, self.first_request()) => first??,
-            () = &mut stopped => None,
+            first = timeout_at(deadline, self.first()) => first??,
+            () = &mut stopped => return Ok(()),
         };
-        while let Some(incoming) = next {
-            self.permit.wait_for_turn().await;
-            let mut watch = self.respond(&incoming.request, broker).await?;
-            if let Some(watch) = &mut watch {
-                self.watch(watch, broker, stopped.as_mut()).await?;
-                self.permit.end_watch();
-            }
-            if !self.unread.is_empty() {
-                // Others are served in between, even if many requests were sent together.
-                yield_now().await;
-            }
-            let last = (incoming.frame.len() <= MAX_KEPT_REQUEST).then_some(incoming);
-            next = self.next_request(last, stopped.as_mut()).await?;
+        match first {
+            First::Frame(next) => self.serve_frames(next, broker, stopped).await,
+            First::Http => Box::pin(self.serve_http(broker, stopped, deadline)).await,
         }
-        Ok(())
     }
 
-    async fn first_request(&mut self) -> Result<Option<Box<Incoming>>, SessionError> {
+    /// Selects the protocol by the first bytes.
+    async fn first(&mut self) -> Result<First, SessionError> {
         while self.unread.len() < HELLO {
             if self.read_more().await? == 0 {
-                return Ok(None);
+                return Ok(First::Frame(None));
             }
         }
-        let Some((hello, _)) = self.unread.split_first_chunk::<HELLO>() else {
-            return Ok(None);
+        let Some((start, _)) = self.unread.split_first_chunk::<HELLO>() else {
+            return Ok(First::Frame(None));
         };
-        let version = greeting::hello_version(*hello)?;
-        if !(OLDEST_VERSION..=VERSION).contains(&version) {
-            self.write(&[]).await?;
-            return Err(SessionError::Version(version));
+        let start = *start;
+        if sniff::protocol(start) == Some(Protocol::Http) && self.shared.http {
+            self.protocol = Protocol::Http;
+            return Ok(First::Http);
         }
-        self.version = version;
-        self.unread.drain(..HELLO);
-        self.rest_of_request().await
+        self.first_frame(start).await.map(First::Frame)
     }
 
-    /// Answers a request. Returns the watch that it begins, if any.
-    async fn respond<C: Clock>(
+    /// Returns the caller of a request, or the message for one that cannot be identified now; `None` if it has
+    /// disconnected meanwhile.
+    pub(super) async fn identify<C: Clock>(
         &mut self,
-        request: &Request,
         broker: &Broker<C>,
-    ) -> Result<Option<Watch<C>>, SessionError> {
-        self.awaits_token = matches!(request, Request::Token(_));
+        request: &'static str,
+    ) -> Result<Option<Result<Caller, String>>, SessionError> {
         let Some(Attested {
             caller,
             is_ambiguous,
@@ -204,41 +228,25 @@ impl Session {
             // After that it is older than its next connection.
             sleep(USER_HZ_TICK).await;
             let cause = "the kernel cannot yet identify the calling process; try again";
-            self.answer(busy(cause.to_owned())).await?;
-            return Ok(None);
+            return Ok(Some(Err(cause.to_owned())));
         }
         debug!(
             uid = caller.uid,
             pid = caller.pid,
             unit = caller.unit.as_deref(),
-            request = request.name(),
+            request,
             "received request"
         );
-        if matches!(request, Request::Metrics)
-            && let Err(cause) = self.permit.begin_metrics()
-        {
-            self.answer(busy(cause)).await?;
-            return Ok(None);
-        }
-        let answer = tokio::select! {
-            // Most answers are ready immediately.
-            biased;
-            answer = api::handle(broker, request, &caller) => answer,
-            read = self.read_more() => return match read? {
-                0 => Ok(None),
-                _ => Err(SessionError::PipelinedRequest),
-            },
-        };
-        match answer {
-            Ok(Answer::Token(token)) => self.write(token.frame()).await?,
-            Ok(Answer::Watch(watch)) => match self.permit.begin_watch() {
-                Ok(()) => return Ok(Some(watch)),
-                Err(cause) => self.answer(busy(cause)).await?,
-            },
-            Ok(Answer::Messages(messages)) => Box::pin(self.write_messages(messages)).await?,
-            Err(refusal) => self.answer(Response::Refusal(refusal)).await?,
-        }
-        Ok(None)
+        Ok(Some(Ok(caller)))
+    }
+
+    /// Returns the caller that watches, as it is now; `None` if it has disconnected meanwhile.
+    pub(super) async fn identify_watcher<C: Clock>(
+        &mut self,
+        broker: &Broker<C>,
+    ) -> Result<Option<Caller>, SessionError> {
+        let attested = self.attest(broker).await?;
+        Ok(attested.map(|attested| attested.caller))
     }
 
     /// Returns the caller as it is now, as far as a rule or the audit needs it; `None` if it has disconnected
@@ -250,7 +258,7 @@ impl Session {
         if !broker.needs_identity() {
             return Ok(Some(Attested::by_ids(&self.peer)));
         }
-        if let Some(attested) = self.attestor.caller(&self.peer, &self.stream) {
+        if let Some(attested) = self.shared.attestor.caller(&self.peer, &self.stream) {
             return Ok(Some(attested));
         }
         let found = Box::pin(self.look_up()).await?;
@@ -259,8 +267,8 @@ impl Session {
 
     /// Looks the caller up; `None` if it disconnects before that is done.
     async fn look_up(&mut self) -> io::Result<Option<Found>> {
-        let attestor = self.attestor.clone();
-        let mut found = pin!(attestor.look_up(self.peer));
+        let shared = Arc::clone(&self.shared);
+        let mut found = pin!(shared.attestor.look_up(self.peer));
         tokio::select! {
             biased;
             found = &mut found => Ok(Some(found)),
@@ -272,93 +280,62 @@ impl Session {
         }
     }
 
-    async fn write_messages(&mut self, messages: Messages<'_>) -> Result<(), SessionError> {
-        for (number, message) in (1..).zip(messages) {
-            self.answer(message).await?;
-            // Others are served in between, however many messages there are.
-            if number % MESSAGES_PER_TURN == 0 {
-                yield_now().await;
-                self.permit.wait_for_turn().await;
-            }
-        }
-        self.permit.end_metrics();
-        // A whole answer can cost as much as many requests.
-        yield_now().await;
-        Ok(())
+    /// Reads once into the buffer; zero bytes mean that the caller has disconnected. The buffer has no spare
+    /// capacity, because there may be thousands of them.
+    pub(super) async fn read_more(&mut self) -> io::Result<usize> {
+        let max = match self.protocol {
+            Protocol::Frames => frames::MAX_UNREAD,
+            Protocol::Http => http::MAX_HEAD + 1,
+        };
+        let Self {
+            stream,
+            unread,
+            permit,
+            ..
+        } = self;
+        poll_fn(|context| {
+            READ.with_borrow_mut(|scratch| {
+                // At least one byte, so that a disconnect is distinguished from a full buffer.
+                let room = max.saturating_sub(unread.len()).clamp(1, SCRATCH);
+                let scratch = scratch.get_mut(..room).unwrap_or_default();
+                let read = ready!(stream.poll_read(context, scratch))?;
+                permit.sent();
+                unread.reserve_exact(read);
+                unread.extend_from_slice(scratch.get(..read).unwrap_or_default());
+                Poll::Ready(Ok(read))
+            })
+        })
+        .await
     }
 
-    /// Sends each new token until the set is removed, the caller loses its right to it, disconnects or does
-    /// not read, or the daemon stops. After the end of the stream the caller may connect again.
-    async fn watch<C: Clock>(
+    /// Reads once and passes the bytes to `parse`, without a copy.
+    pub(super) async fn read_with<T>(
         &mut self,
-        watch: &mut Watch<C>,
-        broker: &Broker<C>,
-        mut stopped: Pin<&mut impl Future<Output = ()>>,
-    ) -> Result<(), SessionError> {
-        if self.unread.is_empty() {
-            self.unread = Vec::new();
-        }
-        loop {
-            let news = tokio::select! {
-                // So that the last message is sent before the stream ends.
-                biased;
-                news = watch.next() => news,
-                read = self.read_more() => return match read? {
-                    0 => Ok(()),
-                    _ => Err(SessionError::PipelinedRequest),
-                },
-                () = &mut stopped => return Ok(()),
-            };
-            let news = match news {
-                Ok(token) => {
-                    let Some(attested) = self.attest(broker).await? else {
-                        return Ok(());
-                    };
-                    watch.confirm(token, &attested.caller)
-                }
-                Err(refusal) => Err(refusal),
-            };
-            match news {
-                Ok(token) => self.write(token.frame()).await?,
-                Err(refusal) => {
-                    let last = refusal.kind != RefusalKind::Unavailable;
-                    self.answer(Response::Refusal(refusal)).await?;
-                    if last {
-                        return Ok(());
-                    }
-                }
-            }
-        }
+        mut parse: impl FnMut(&[u8], &mut Vec<u8>) -> Result<T, SessionError>,
+    ) -> Result<T, SessionError> {
+        let Self {
+            stream,
+            unread,
+            permit,
+            ..
+        } = self;
+        poll_fn(|context| {
+            READ.with_borrow_mut(|scratch| {
+                let read = ready!(stream.poll_read(context, scratch))?;
+                permit.sent();
+                Poll::Ready(parse(scratch.get(..read).unwrap_or_default(), unread))
+            })
+        })
+        .await
     }
 
-    /// Encodes the response first, so that it is not in memory while its frame is written.
-    fn answer(
-        &mut self,
-        response: Response,
-    ) -> impl Future<Output = Result<(), SessionError>> + Send + '_ {
-        let frame = frame::encode(&response);
-        drop(response);
-        async move { self.write(&frame?).await }
-    }
-
-    /// Writes an answer's frame; before the first one, in the same write, the greeting.
-    async fn write(&mut self, frame: &[u8]) -> Result<(), SessionError> {
-        self.awaits_token = false;
-        let mut buffer = [0; GREETING];
-        let greeting = self.greeting(&mut buffer);
-        self.send(greeting, frame).await
-    }
-
-    /// Returns the greeting at the first call, and nothing after that.
-    fn greeting<'a>(&mut self, buffer: &'a mut [u8; GREETING]) -> &'a [u8] {
-        if std::mem::replace(&mut self.greeted, true) {
-            return &[];
-        }
-        Greeting::new(self.version, self.accepted).encode(buffer)
+    /// Returns the path of the socket.
+    pub(super) fn socket(&self) -> &std::path::Path {
+        &self.shared.socket
     }
 
     /// Sends two pieces in one write, so that neither is copied.
-    async fn send(&mut self, start: &[u8], rest: &[u8]) -> Result<(), SessionError> {
+    pub(super) async fn send(&mut self, start: &[u8], rest: &[u8]) -> Result<(), SessionError> {
         let written = self.stream.try_write(start, rest)?;
         if written == start.len() + rest.len() {
             return Ok(());
@@ -372,6 +349,14 @@ impl Session {
         // Most answers are written in one call.
         Ok(Box::pin(timeout(limit, self.stream.write_all(left))).await??)
     }
+}
+
+/// Returns what a caller has already sent when its session begins.
+fn read_on_connect(stream: &Stream) -> Vec<u8> {
+    READ.with_borrow_mut(|scratch| {
+        let read = read_ready(stream, scratch);
+        scratch.get(..read).unwrap_or_default().to_vec()
+    })
 }
 
 #[cfg(all(test, unix))]

@@ -1,6 +1,7 @@
 //! A caller's connection, as a session reads and writes it. It wakes its session only for bytes to read.
 
 use std::io::{self, IoSlice};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -62,6 +63,12 @@ impl CallerStream {
                 }
             }
         }
+    }
+
+    /// Ends the stream to the caller, which can read everything written before.
+    pub(super) fn shut_down(&self) {
+        // A caller that has disconnected needs no end.
+        let _ = self.stream.shutdown(Shutdown::Write);
     }
 
     /// Writes two pieces in one call without waiting. Returns how much there was room for: usually all.

@@ -36,6 +36,9 @@ impl CallerStream {
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
+    /// Does nothing: a pipe is closed in both directions or not at all.
+    pub(super) fn shut_down(&self) {}
+
     /// Writes nothing: a pipe has no write without waiting.
     pub(super) fn try_write(&self, _: &[u8], _: &[u8]) -> io::Result<usize> {
         Ok(0)

@@ -96,9 +96,14 @@ impl TestServer {
         let listener = socket.listen(&Callers::default()).unwrap();
         connect(&path);
         let stop = CancellationToken::new();
+        let settings = Settings {
+            limits,
+            socket: path.clone(),
+            http: true,
+        };
         Self {
             path,
-            task: tokio::spawn(serve(listener, broker, limits, stop.clone())),
+            task: tokio::spawn(serve(listener, broker, settings, stop.clone())),
             stop,
             _socket: socket,
             _folder: folder,

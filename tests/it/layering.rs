@@ -187,6 +187,7 @@ fn wall_clock_is_read_only_for_display_and_retry_after_dates() {
         "src/audit.rs",
         "src/broker/metrics.rs",
         "src/platform/clock.rs",
+        "src/server/http/body.rs",
         "src/source/domo.rs",
         "src/source/domo/transport.rs",
     ];

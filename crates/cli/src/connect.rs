@@ -5,6 +5,7 @@ use std::path::Path;
 use domo_token_client::clock::boot_now;
 use domo_token_client::{Broker, DEFAULT_TIMEOUT, Error, ErrorKind};
 use domo_token_protocol::BootTime;
+use domo_token_protocol::messages::NO_CLIENT_GIVEN;
 
 use crate::args::{ExecInstead, Get};
 use crate::error::CliError;
@@ -25,6 +26,11 @@ pub(crate) fn request_error(error: &Error, get: &Get) -> CliError {
         return failed;
     }
     let cause = error.facts().to_string();
+    let failed = if cause.starts_with(NO_CLIENT_GIVEN) {
+        failed.with_suffix("; to name it, use --client NAME or DOMO_TOKEN_CLIENT")
+    } else {
+        failed
+    };
     let exec = get.exec_instead.as_ref();
     let failed = match exec.and_then(ExecInstead::advice) {
         Some(advice) => failed.with_suffix(&advice),

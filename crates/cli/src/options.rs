@@ -278,8 +278,8 @@ pub const OPTIONS: &[OptionUsage] = &[
         notes: &[(
             Verb::Get,
             "With --explain, print one JSON object: broker (its socket), peer (how the \
-                 broker identifies this process), client, scope, allowed, rule, and kind if it \
-                 is denied. New versions only add fields",
+                 broker identifies this process), client, scope, allowed, decision (allowed or \
+                 denied), rule, seen_as (the same as peer), and kind if it is denied. New versions only add fields",
         )],
     },
     OptionUsage {

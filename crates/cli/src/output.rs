@@ -6,7 +6,8 @@ use std::time::SystemTime;
 
 use domo_token_client::clock::since_1970;
 use domo_token_client::{ErrorKind, Explanation, Token};
-use serde_json::{Value, json};
+use domo_token_protocol::json;
+use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::args::{Format, Get};
@@ -18,15 +19,15 @@ const POWERSHELL_QUOTES: [char; 5] = ['\'', '\u{2018}', '\u{2019}', '\u{201a}', 
 pub(crate) fn token(token: &Token, get: &Get) -> Zeroizing<String> {
     let end = if get.newline { "\n" } else { "" };
     in_form(token.secret(), get.format, end, || {
-        json!({
-            "access_token": token.secret(),
-            "token_type": token.token_type(),
-            "expires_at": epoch(token.expires_at()),
-            "expires_in": token.expires_in().as_secs(),
-            "scope": token.scope(),
-            "client": token.client(),
-            "generation": token.generation(),
-            "broker": token.broker().display().to_string(),
+        to_json(&json::Token {
+            access_token: token.secret(),
+            broker: &token.broker().to_string_lossy(),
+            client: token.client(),
+            expires_at: epoch(token.expires_at()),
+            expires_in: token.expires_in().as_secs(),
+            generation: token.generation(),
+            scope: token.scope(),
+            token_type: token.token_type(),
         })
     })
 }
@@ -36,7 +37,7 @@ fn in_form(
     secret: &str,
     format: Format,
     end: &str,
-    fields: impl FnOnce() -> Value,
+    json: impl FnOnce() -> Zeroizing<String>,
 ) -> Zeroizing<String> {
     Zeroizing::new(match format {
         Format::Token => format!("{secret}{end}"),
@@ -45,7 +46,7 @@ fn in_form(
             let quoted = Zeroizing::new(secret.replace('\\', r"\\").replace('"', r#"\""#));
             format!("header = \"Authorization: Bearer {}\"{end}", *quoted)
         }
-        Format::Json => format!("{}{end}", fields()),
+        Format::Json => format!("{}{end}", *json()),
         Format::Env => format!("DOMO_ACCESS_TOKEN={secret}{end}"),
         Format::Export => {
             let quoted = Zeroizing::new(secret.replace('\'', r"'\''"));
@@ -66,11 +67,7 @@ fn in_form(
 
 /// Returns what the broker at `socket` decides for this process.
 pub(crate) fn explanation(explanation: &Explanation, socket: &Path) -> String {
-    let decision = if explanation.denied.is_none() {
-        "allowed"
-    } else {
-        "denied"
-    };
+    let decision = decision(explanation);
     let client = explanation.client.as_deref().unwrap_or("none");
     format!(
         "broker: {}\npeer: {}\nclient: {client}\nscope set: {}\ndecision: {decision}\nrule: {}\n",
@@ -83,18 +80,32 @@ pub(crate) fn explanation(explanation: &Explanation, socket: &Path) -> String {
 
 /// Returns the same as one line of JSON. New versions only add fields.
 pub(crate) fn explanation_json(explanation: &Explanation, socket: &Path) -> String {
-    let mut fields = json!({
-        "broker": socket.display().to_string(),
-        "peer": explanation.peer,
-        "client": explanation.client,
-        "scope": explanation.scope,
-        "allowed": explanation.denied.is_none(),
-        "rule": explanation.rule,
+    let denied = explanation.denied;
+    let text = to_json(&json::Explanation {
+        allowed: denied.is_none(),
+        broker: &socket.to_string_lossy(),
+        client: explanation.client.as_deref(),
+        decision: decision(explanation),
+        kind: denied.map(denial_name),
+        peer: &explanation.peer,
+        rule: &explanation.rule,
+        scope: &explanation.scope,
+        seen_as: &explanation.peer,
     });
-    if let (Some(kind), Some(fields)) = (explanation.denied, fields.as_object_mut()) {
-        fields.insert("kind".to_owned(), denial_name(kind).into());
+    format!("{}\n", *text)
+}
+
+fn decision(explanation: &Explanation) -> &'static str {
+    if explanation.denied.is_none() {
+        "allowed"
+    } else {
+        "denied"
     }
-    format!("{fields}\n")
+}
+
+/// Returns the JSON text of a value whose fields can all be serialized.
+pub(crate) fn to_json(value: &impl Serialize) -> Zeroizing<String> {
+    Zeroizing::new(serde_json::to_string(value).unwrap_or_default())
 }
 
 /// Returns the name of a denial in JSON, as in the daemon's metrics and audit lines.
@@ -149,7 +160,7 @@ mod tests {
 
     /// Returns the variable's value after a shell has read the token in that format.
     fn read_by(shell: &str, format: Format, text: &str, end: &str) -> Option<String> {
-        let script = in_form(text, format, end, || Value::Null);
+        let script = in_form(text, format, end, Zeroizing::default);
         let script = format!("{}\nprintf %s \"$DOMO_ACCESS_TOKEN\"", *script);
         let output = Command::new(shell).args(["-c", &script]).output();
         match output {
@@ -186,7 +197,7 @@ mod tests {
 
     #[test]
     fn powershell_form_doubles_every_single_quote() {
-        let form = |text| in_form(text, Format::PowerShell, "", || Value::Null);
+        let form = |text| in_form(text, Format::PowerShell, "", Zeroizing::default);
         assert_eq!(*form("abc"), "$env:DOMO_ACCESS_TOKEN = 'abc'");
         let expected = "$env:DOMO_ACCESS_TOKEN = 'a''b\u{2019}\u{2019}$c\\`d'";
         assert_eq!(*form("a'b\u{2019}$c\\`d"), expected);

@@ -8,6 +8,7 @@
 //! - [`messages`]: requests and responses.
 //! - [`frame`]: messages as bytes.
 //! - [`greeting`]: what each side sends first.
+//! - [`json`]: the JSON of the helper's output and of HTTP.
 
 #![warn(missing_docs)]
 
@@ -17,6 +18,7 @@ pub mod scope;
 pub mod messages;
 pub mod frame;
 pub mod greeting;
+pub mod json;
 
 pub use boot_time::BootTime;
 pub use scope::{DOMO_SCOPE_NAMES, DOMO_SCOPES, MAX_SCOPE_BYTES, ScopeError, ScopeSet};

@@ -242,6 +242,10 @@ impl Refusal {
     }
 }
 
+/// The start of the cause of a refusal whose request names no client where there is no default. Each program adds its own
+/// advice on how to name one.
+pub const NO_CLIENT_GIVEN: &str = "no client given and no default_client configured";
+
 /// The kinds of refusal, by what the caller can do. Variants are only ever added, at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RefusalKind {

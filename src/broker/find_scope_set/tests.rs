@@ -271,8 +271,8 @@ fn unknown_client_is_refused_with_a_suggestion() {
     assert_eq!(refusal.kind, RefusalKind::UnknownClient);
     assert_eq!(
         refusal.cause,
-        "no client given and no default_client configured; use --client NAME or DOMO_TOKEN_CLIENT \
-         (in an app, with_client), or set broker.default_client (clients: \"acme\", \"beta\")"
+        "no client given and no default_client configured (clients: \"acme\", \"beta\"); name a client, \
+         or set broker.default_client"
     );
 }
 

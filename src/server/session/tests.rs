@@ -31,7 +31,12 @@ async fn received(answered: bool) -> String {
         permit,
         accepted: BootTime::default(),
     };
-    let session = Session::new(connection, Attestor::new());
+    let shared = Arc::new(Shared {
+        attestor: Attestor::new(),
+        socket: PathBuf::new(),
+        http: true,
+    });
+    let session = Session::new(connection, shared);
     let mut session = session.unwrap();
     session.awaits_token = true;
     if answered {

@@ -3,57 +3,49 @@
 use std::time::SystemTime;
 
 use domo_token_client::{BrokerInstant, ScopeState};
-use domo_token_protocol::BootTime;
-use serde_json::{Value, json};
+use domo_token_protocol::{BootTime, json};
 
 use super::State;
-use crate::output::epoch;
+use crate::output::{epoch, to_json};
 
 /// Formats the state; `now` and `wall` are the same moment.
 pub(super) fn of(state: &State, now: BootTime, wall: SystemTime) -> String {
     let status = &state.status;
-    let at = |instant: Option<BrokerInstant>| {
-        instant.map(|instant| epoch(instant.boot_time().to_wall(now, wall)))
-    };
+    let epoch_of = |instant: BrokerInstant| epoch(instant.boot_time().to_wall(now, wall));
+    let at = |instant: Option<BrokerInstant>| instant.map(epoch_of);
     let broker = &status.broker;
-    let scopes: Vec<Value> = status
-        .scopes
-        .iter()
-        .map(|set| {
-            json!({
-                "client": set.client,
-                "client_id": set.client_id,
-                "scope": set.scope,
-                "state": state_name(set.state),
-                "obtained_at": at(set.obtained),
-                "expires_at": at(set.expires),
-                "generation": set.generation,
-                "next_attempt_at": at(set.next_attempt),
-                "requests": set.requests,
-                "failed_attempts": set.failed_attempts,
-                "last_error": set.last_error,
-                "last_error_at": at(set.last_error_at),
-                "rejected": set.rejected,
-                "last_rejected_by": set.last_rejected_by,
-                "credentials_error": set.credentials_error,
-            })
-        })
-        .collect();
-    let all = json!({
-        "broker": {
-            "socket": status.socket.display().to_string(),
-            "version": broker.version,
-            "protocol": broker.protocol,
-            "pid": broker.pid,
-            "started_at": at(Some(broker.started)),
-            "config_path": broker.config_path,
-            "config_loaded_at": at(Some(broker.config_loaded)),
-            "config_error": broker.config_error,
-            "default_client": state.default_client,
-        },
-        "tokens": scopes,
+    let tokens = status.scopes.iter().map(|set| json::Scope {
+        client: &set.client,
+        client_id: &set.client_id,
+        credentials_error: set.credentials_error.as_deref(),
+        expires_at: at(set.expires),
+        failed_attempts: set.failed_attempts,
+        generation: set.generation,
+        last_error: set.last_error.as_deref(),
+        last_error_at: at(set.last_error_at),
+        last_rejected_by: set.last_rejected_by.as_deref(),
+        next_attempt_at: at(set.next_attempt),
+        obtained_at: at(set.obtained),
+        rejected: set.rejected,
+        requests: set.requests,
+        scope: &set.scope,
+        state: state_name(set.state),
     });
-    format!("{all}\n")
+    let all = json::Status {
+        broker: json::Broker {
+            config_error: broker.config_error.as_deref(),
+            config_loaded_at: epoch_of(broker.config_loaded),
+            config_path: broker.config_path.as_deref(),
+            default_client: state.default_client.as_deref(),
+            pid: broker.pid,
+            protocol: broker.protocol,
+            socket: &status.socket.to_string_lossy(),
+            started_at: epoch_of(broker.started),
+            version: &broker.version,
+        },
+        tokens: tokens.collect(),
+    };
+    format!("{}\n", *to_json(&all))
 }
 
 fn state_name(state: ScopeState) -> &'static str {

@@ -1,0 +1,479 @@
+//! The HTTP/1.1 adapter of the API: one connection's requests and responses.
+//!
+//! - `head`: parses heads, and rejects ambiguous ones.
+//! - `problem`: errors as problem details.
+//! - `route`: paths and queries as requests of the API.
+//! - `response`: responses as bytes.
+//! - `body`: tokens, status and explanations as bodies.
+//! - `events`: a watch as an event stream.
+//!
+//! hyper is not used here: its own rejections have no body, it accepts heads that must be rejected, and requests
+//! have no bodies. Heads are parsed by the same parser, httparse.
+
+mod body;
+mod events;
+mod head;
+mod problem;
+mod response;
+mod route;
+
+use std::borrow::Cow;
+use std::pin::Pin;
+use std::time::Duration;
+
+use domo_token_core::access_policy::Caller;
+use domo_token_core::token::Token;
+use domo_token_protocol::messages::{
+    RefusalKind, Request, Response as Message, TokenRequest, TokenSubject,
+};
+use tokio::task::yield_now;
+use tokio::time::{Instant, timeout, timeout_at};
+use zeroize::Zeroizing;
+
+use super::session::{Session, SessionError};
+use crate::api::{self, Answer, Messages};
+use crate::broker::{Broker, METRICS_TYPE};
+use crate::platform::clock::Clock;
+
+use body::Now;
+use head::{Head, Method};
+use problem::{Kind, Status};
+use response::{ConnectionEnd, LAST_CHUNK, Response, chunk, chunked_head};
+use route::{Format, Route};
+
+pub(super) use head::MAX_HEAD;
+pub(super) use problem::Problem;
+
+/// How long a connection may be idle between two requests.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// How long a connection is read, and what is read discarded, after a response that ends it. Otherwise the caller could
+/// not read the response while it still sends.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// The most bytes that are discarded.
+const MAX_DISCARDED: usize = 1024 * 1024;
+
+/// The size at which a part of a long body is sent, in bytes.
+const CHUNK: usize = 4096;
+
+/// The description of the API.
+const OPENAPI: &str = include_str!("http/openapi.json");
+
+/// Returns a whole response that rejects a caller whose connection is then closed.
+pub(super) fn rejection(problem: Problem) -> Vec<u8> {
+    Response::from(problem).final_bytes(Now::read().wall)
+}
+
+/// What follows a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Request,
+    /// The connection ends.
+    End,
+}
+
+impl Session {
+    /// Serves requests until the caller disconnects, is idle, or violates the protocol. The first one must be
+    /// complete at `deadline`.
+    pub(super) async fn serve_http<C: Clock>(
+        mut self: Box<Self>,
+        broker: &Broker<C>,
+        mut stopped: Pin<&mut impl Future<Output = ()>>,
+        deadline: Instant,
+    ) -> Result<(), SessionError> {
+        if let Err(cause) = self.permit.begin_http() {
+            return self.reject(Problem::busy(cause)).await;
+        }
+        let mut head = tokio::select! {
+            biased;
+            head = timeout_at(deadline, self.read_head()) => head??,
+            () = &mut stopped => return Ok(()),
+        };
+        loop {
+            let bytes = match head {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => return Ok(()),
+                Err(problem) => return self.reject(problem).await,
+            };
+            self.permit.wait_for_turn().await;
+            let next = self.serve_request(&bytes, broker, stopped.as_mut()).await?;
+            if next == Next::End {
+                return Ok(());
+            }
+            if !self.unread.is_empty() {
+                // Others are served in between, even if many requests were sent together.
+                yield_now().await;
+            }
+            head = self.next_head(stopped.as_mut()).await?;
+        }
+    }
+
+    /// Sends a response after which the connection ends.
+    async fn reject(&mut self, problem: Problem) -> Result<(), SessionError> {
+        self.respond(&problem.into(), Method::Get, ConnectionEnd::Close)
+            .await?;
+        self.discard().await;
+        Ok(())
+    }
+
+    /// Reads and discards what the caller still sends, for [`LINGER`] at most.
+    async fn discard(&mut self) {
+        self.stream.shut_down();
+        let discarding = async {
+            let mut left = MAX_DISCARDED;
+            while left > 0 {
+                self.unread.clear();
+                match self.read_more().await {
+                    Ok(0) | Err(_) => break,
+                    Ok(read) => left = left.saturating_sub(read),
+                }
+            }
+        };
+        // A caller that sends more has had time to read the response.
+        let _ = timeout(LINGER, discarding).await;
+    }
+
+    async fn next_head(
+        &mut self,
+        stopped: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Result<Option<Vec<u8>>, Problem>, SessionError> {
+        if self.unread.is_empty() {
+            // An idle connection holds no buffer.
+            self.unread = Vec::new();
+            let read = tokio::select! {
+                biased;
+                read = timeout(IDLE, self.read_more()) => read,
+                () = stopped => return Ok(Ok(None)),
+            };
+            match read {
+                Ok(Ok(0)) | Err(_) => return Ok(Ok(None)),
+                Ok(read) => read?,
+            };
+        }
+        let limit = self.permit.deadlines().request;
+        timeout(limit, self.read_head()).await?
+    }
+
+    /// Reads until a head is complete, and returns its bytes; `None` if the caller has disconnected.
+    async fn read_head(&mut self) -> Result<Result<Option<Vec<u8>>, Problem>, SessionError> {
+        // RFC 9112 §2.2: some callers send an empty line after a request.
+        let mut seen = 0;
+        loop {
+            if self.unread.starts_with(b"\r\n") {
+                self.unread.drain(..2);
+                seen = 0;
+            }
+            match head::length(&self.unread, seen) {
+                Ok(None) => seen = self.unread.len(),
+                Ok(Some(length)) => return Ok(Ok(Some(self.unread.drain(..length).collect()))),
+                Err(problem) => return Ok(Err(problem)),
+            }
+            if self.read_more().await? == 0 {
+                return Ok(Ok(None));
+            }
+        }
+    }
+
+    async fn serve_request<C: Clock>(
+        &mut self,
+        bytes: &[u8],
+        broker: &Broker<C>,
+        stopped: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Next, SessionError> {
+        let head = match head::parse(bytes) {
+            Ok(head) => head,
+            Err(problem) => {
+                self.reject(problem).await?;
+                return Ok(Next::End);
+            }
+        };
+        // Where a body ends is not followed.
+        let end = if head.closes || head.has_body {
+            ConnectionEnd::Close
+        } else {
+            ConnectionEnd::KeepOpen
+        };
+        let next = match route::route(&head) {
+            Ok(route) => {
+                self.serve_route(&route, &head, broker, end, stopped)
+                    .await?
+            }
+            Err(problem) => {
+                self.respond(&problem.into(), head.method, end).await?;
+                Next::Request
+            }
+        };
+        if head.has_body {
+            self.discard().await;
+        }
+        Ok(if end == ConnectionEnd::Close {
+            Next::End
+        } else {
+            next
+        })
+    }
+
+    async fn serve_route<C: Clock>(
+        &mut self,
+        route: &Route,
+        head: &Head<'_>,
+        broker: &Broker<C>,
+        end: ConnectionEnd,
+        stopped: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Next, SessionError> {
+        let caller = match self.identify(broker, route.name()).await? {
+            Some(Ok(caller)) => caller,
+            Some(Err(cause)) => {
+                let response = Problem::busy(cause).into();
+                self.respond(&response, head.method, end).await?;
+                return Ok(Next::Request);
+            }
+            None => return Ok(Next::End),
+        };
+        let response = match route {
+            Route::Token(request, format) => {
+                let answer = self.token(request, *format, head, broker, &caller);
+                match answer.await? {
+                    Some(response) => response,
+                    None => return Ok(Next::End),
+                }
+            }
+            Route::Watch(subject) => {
+                return Box::pin(self.serve_watch(subject, head, broker, &caller, stopped)).await;
+            }
+            Route::Status => {
+                Box::pin(self.serve_status(head.method, broker, &caller, end)).await?;
+                return Ok(Next::Request);
+            }
+            Route::Metrics => {
+                Box::pin(self.serve_metrics(head.method, broker, &caller, end)).await?;
+                return Ok(Next::Request);
+            }
+            Route::Explain(subject) => {
+                let explanation = broker.explain(subject, &caller);
+                let body = body::explanation(&explanation, self.socket());
+                Response::new(Status::OK, response::JSON, body)
+            }
+            Route::Live => health(api::live(broker).await),
+            Route::Ready => health(api::ready(broker, &caller)),
+            Route::ReadySet { client, scope } => {
+                match api::ready_set(broker, client, scope, &caller) {
+                    Some(ready) => health(ready),
+                    None => Problem::new(Kind::NotFound, api::NO_SUCH_SCOPE_SET).into(),
+                }
+            }
+            Route::OpenApi => {
+                Response::new(Status::OK, response::JSON, OPENAPI.as_bytes().to_vec())
+            }
+        };
+        self.respond(&response, head.method, end).await?;
+        Ok(Next::Request)
+    }
+
+    /// Returns the response to a token request; `None` if the caller disconnects before.
+    async fn token<C: Clock>(
+        &mut self,
+        request: &TokenRequest,
+        format: Format,
+        head: &Head<'_>,
+        broker: &Broker<C>,
+        caller: &Caller,
+    ) -> Result<Option<Response>, SessionError> {
+        self.awaits_token = true;
+        let renews = request.renew.is_some();
+        let request = Request::Token(request.clone());
+        let answer = tokio::select! {
+            // Most answers are ready immediately.
+            biased;
+            answer = api::handle(broker, &request, caller) => answer,
+            disconnected = self.disconnected() => return disconnected.map(|()| None),
+        };
+        Ok(Some(match answer {
+            Ok(Answer::Token(token)) => {
+                let generation = token.validity().generation;
+                if !renews && has_etag(&head.if_none_match, generation) {
+                    Response::not_modified(generation)
+                } else {
+                    self.token_response(&token, format)
+                }
+            }
+            Ok(Answer::Watch(_) | Answer::Messages(_)) => bug(),
+            Err(refusal) => Problem::of_refusal(refusal, Now::read().boot).into(),
+        }))
+    }
+
+    /// Returns once the caller has disconnected. What it sends meanwhile is kept, up to the size of a head.
+    async fn disconnected(&mut self) -> Result<(), SessionError> {
+        while self.unread.len() < MAX_HEAD {
+            if self.read_more().await? == 0 {
+                return Ok(());
+            }
+        }
+        std::future::pending().await
+    }
+
+    fn token_response(&self, token: &Token, format: Format) -> Response {
+        let kind = match format {
+            Format::Json => response::JSON,
+            Format::Token | Format::Header => response::TEXT,
+        };
+        let body = body::token(token, format, self.socket(), Now::read());
+        Response {
+            generation: Some(token.validity().generation),
+            ..Response::new(Status::OK, kind, body)
+        }
+    }
+
+    async fn respond(
+        &mut self,
+        response: &Response,
+        method: Method,
+        end: ConnectionEnd,
+    ) -> Result<(), SessionError> {
+        self.awaits_token = false;
+        let head = response.head(end, Now::read().wall);
+        let body: &[u8] = match method {
+            Method::Head => &[],
+            Method::Get | Method::Other => &response.body,
+        };
+        self.send(&head, body).await
+    }
+
+    async fn serve_status<C: Clock>(
+        &mut self,
+        method: Method,
+        broker: &Broker<C>,
+        caller: &Caller,
+        end: ConnectionEnd,
+    ) -> Result<(), SessionError> {
+        let now = Now::read();
+        self.send(&chunked_head(response::JSON, end, now.wall), &[])
+            .await?;
+        if method == Method::Head {
+            return Ok(());
+        }
+        // As the helper: the default client does not depend on the scope set.
+        let any = TokenSubject {
+            client: None,
+            scope: "data".to_owned(),
+        };
+        let default_client = broker.explain(&any, caller).client;
+        let Ok(Answer::Messages(messages)) = api::handle(broker, &Request::Status, caller).await
+        else {
+            return Err(SessionError::Answer);
+        };
+        let socket = self.shared.socket.clone();
+        let mut is_first = true;
+        let mut write = |body: &mut Vec<u8>, message: Message| match message {
+            Message::Broker(status) => {
+                body.extend_from_slice(b"{\"broker\":");
+                body::write_broker(body, &status, default_client.as_deref(), &socket, now);
+                body.extend_from_slice(b",\"tokens\":[");
+            }
+            Message::Scope(set) => {
+                if !std::mem::take(&mut is_first) {
+                    body.push(b',');
+                }
+                body::write_scope(body, &set, now);
+            }
+            Message::End => body.extend_from_slice(b"]}\n"),
+            Message::Token(_)
+            | Message::Refusal(_)
+            | Message::Explanation(_)
+            | Message::Metrics(_) => {}
+        };
+        self.write_chunks(messages, &mut write).await
+    }
+
+    async fn serve_metrics<C: Clock>(
+        &mut self,
+        method: Method,
+        broker: &Broker<C>,
+        caller: &Caller,
+        end: ConnectionEnd,
+    ) -> Result<(), SessionError> {
+        if let Err(cause) = self.permit.begin_metrics() {
+            return self
+                .respond(&Problem::busy(cause).into(), method, end)
+                .await;
+        }
+        let now = Now::read();
+        self.send(&chunked_head(METRICS_TYPE, end, now.wall), &[])
+            .await?;
+        if method == Method::Head {
+            self.permit.end_metrics();
+            return Ok(());
+        }
+        let Ok(Answer::Messages(messages)) = api::handle(broker, &Request::Metrics, caller).await
+        else {
+            return Err(SessionError::Answer);
+        };
+        let mut write = |body: &mut Vec<u8>, message: Message| {
+            if let Message::Metrics(text) = message {
+                body.extend_from_slice(text.as_bytes());
+            }
+        };
+        self.write_chunks(messages, &mut write).await?;
+        self.permit.end_metrics();
+        Ok(())
+    }
+
+    /// Writes messages as a body in chunks. Others are served in between, however many messages there are.
+    async fn write_chunks(
+        &mut self,
+        messages: Messages<'_>,
+        write: &mut (dyn FnMut(&mut Vec<u8>, Message) + Send),
+    ) -> Result<(), SessionError> {
+        let mut body = Vec::new();
+        for message in messages {
+            write(&mut body, message);
+            if body.len() >= CHUNK {
+                self.send(&chunk(&body), &[]).await?;
+                body.clear();
+                yield_now().await;
+                self.permit.wait_for_turn().await;
+            }
+        }
+        let rest = if body.is_empty() {
+            Zeroizing::default()
+        } else {
+            chunk(&body)
+        };
+        self.send(&rest, LAST_CHUNK).await
+    }
+}
+
+/// Returns the response to a health check.
+fn health(result: Result<&'static str, impl Into<Cow<'static, str>>>) -> Response {
+    match result {
+        Ok(text) => Response::text(Status::OK, text),
+        Err(text) => Response::text(Status::UNAVAILABLE, &text.into()),
+    }
+}
+
+fn bug() -> Response {
+    let detail = "the broker found no answer; please report this bug";
+    Problem::new(Kind::Bug, detail).into()
+}
+
+/// Returns whether `If-None-Match` names a generation (RFC 9110 §13.1.2).
+fn has_etag(fields: &[&str], generation: u64) -> bool {
+    let mut tags = fields
+        .iter()
+        .flat_map(|field| field.split(','))
+        .map(str::trim);
+    tags.any(|tag| {
+        let tag = tag.strip_prefix("W/").unwrap_or(tag);
+        let quoted = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+        tag == "*" || quoted.is_some_and(|quoted| quoted.parse() == Ok(generation))
+    })
+}
+
+/// Returns whether more may follow a refusal in a watch.
+fn is_last(kind: RefusalKind) -> bool {
+    kind != RefusalKind::Unavailable
+}
+
+#[cfg(all(test, unix))]
+mod tests;

@@ -1,0 +1,159 @@
+//! The bodies of responses.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use domo_token_core::token::Token;
+use domo_token_protocol::BootTime;
+use domo_token_protocol::json;
+use domo_token_protocol::messages::{BrokerStatus, Explanation, ScopeStatus};
+use secrecy::ExposeSecret;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::route::Format;
+use crate::platform::clock::{boot_now, since_1970, wall_now};
+
+/// The same moment on both clocks.
+#[derive(Clone, Copy)]
+pub(super) struct Now {
+    pub(super) boot: BootTime,
+    pub(super) wall: SystemTime,
+}
+
+impl Now {
+    pub(super) fn read() -> Self {
+        Self {
+            boot: boot_now(),
+            wall: wall_now(),
+        }
+    }
+
+    /// Returns the seconds since 1970.
+    fn epoch(self, at: BootTime) -> u64 {
+        since_1970(at.to_wall(self.boot, self.wall)).as_secs()
+    }
+}
+
+pub(super) fn token(token: &Token, format: Format, socket: &Path, now: Now) -> Zeroizing<Vec<u8>> {
+    let text = token.text().expose_secret();
+    match format {
+        Format::Json => token_json(token, socket, now),
+        Format::Token => joined(&[text, "\n"]),
+        Format::Header => joined(&["Authorization: Bearer ", text, "\n"]),
+    }
+}
+
+/// Joins texts without a copy that is not wiped.
+fn joined(parts: &[&str]) -> Zeroizing<Vec<u8>> {
+    let length = parts.iter().map(|part| part.len()).sum();
+    let mut body = Zeroizing::new(Vec::with_capacity(length));
+    for part in parts {
+        body.extend_from_slice(part.as_bytes());
+    }
+    body
+}
+
+pub(super) fn token_json(token: &Token, socket: &Path, now: Now) -> Zeroizing<Vec<u8>> {
+    let validity = token.validity();
+    let text = token.text().expose_secret();
+    let broker = socket.to_string_lossy();
+    let (client, scope) = (token.client(), token.granted().as_str());
+    // In JSON, a byte of the path or the scopes takes six at most; a buffer that grew would leave a copy.
+    let length = 256 + text.len() + 6 * (broker.len() + client.len() + scope.len());
+    let mut body = Zeroizing::new(Vec::with_capacity(length));
+    write_json(
+        &mut body,
+        &json::Token {
+            access_token: text,
+            broker: &broker,
+            client,
+            expires_at: now.epoch(validity.expires),
+            expires_in: validity.left(now.boot).as_secs(),
+            generation: validity.generation,
+            scope,
+            token_type: json::TOKEN_TYPE,
+        },
+    );
+    body.push(b'\n');
+    body
+}
+
+/// Appends a value whose fields can all be serialized.
+pub(super) fn write_json(body: &mut Vec<u8>, value: &impl Serialize) {
+    serde_json::to_writer(body, value).ok();
+}
+
+/// Appends the state of the broker.
+pub(super) fn write_broker(
+    body: &mut Vec<u8>,
+    status: &BrokerStatus,
+    default_client: Option<&str>,
+    socket: &Path,
+    now: Now,
+) {
+    write_json(
+        body,
+        &json::Broker {
+            config_error: status.config_error.as_deref(),
+            config_loaded_at: now.epoch(status.config_loaded),
+            config_path: status.config_path.as_deref(),
+            default_client,
+            pid: status.pid,
+            protocol: status.protocol,
+            socket: &socket.to_string_lossy(),
+            started_at: now.epoch(status.started),
+            version: &status.version,
+        },
+    );
+}
+
+/// Appends the state of a scope set.
+pub(super) fn write_scope(body: &mut Vec<u8>, set: &ScopeStatus, now: Now) {
+    let epoch = |at: Option<BootTime>| at.map(|at| now.epoch(at));
+    write_json(
+        body,
+        &json::Scope {
+            client: &set.client,
+            client_id: &set.client_id,
+            credentials_error: set.credentials_error.as_deref(),
+            expires_at: epoch(set.expires),
+            failed_attempts: set.attempts,
+            generation: set.generation,
+            last_error: set.last_error.as_deref(),
+            last_error_at: epoch(set.last_error_at),
+            last_rejected_by: set.last_rejected_by.as_deref(),
+            next_attempt_at: epoch(set.next_attempt),
+            obtained_at: epoch(set.obtained),
+            rejected: set.rejected,
+            requests: set.requests,
+            scope: &set.scope,
+            state: set.state.name(),
+        },
+    );
+}
+
+pub(super) fn explanation(explanation: &Explanation, socket: &Path) -> Vec<u8> {
+    let denied = explanation.refused;
+    let mut body = Vec::new();
+    write_json(
+        &mut body,
+        &json::Explanation {
+            allowed: denied.is_none(),
+            broker: &socket.to_string_lossy(),
+            client: explanation.client.as_deref(),
+            decision: if denied.is_none() {
+                "allowed"
+            } else {
+                "denied"
+            },
+            kind: denied.map(domo_token_protocol::messages::RefusalKind::name),
+            peer: &explanation.peer,
+            rule: &explanation.rule,
+            scope: &explanation.scope,
+            seen_as: &explanation.peer,
+        },
+    );
+    body.push(b'\n');
+    body
+}
