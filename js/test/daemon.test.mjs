@@ -80,7 +80,8 @@ test("an access table denies scope sets", needsPrograms, async (t) => {
 
 test("a rejection by Domo has its message", needsPrograms, async (t) => {
   const { daemon } = await rig(t, { flags: ["--fail", "401"], tokens: ["data"] });
-  const broker = daemon.client({ timeoutMs: 1000 });
+  // Less than the time until the daemon confirms a rejection.
+  const broker = daemon.client({ timeoutMs: 4000 });
   await assert.rejects(broker.token("data"), { kind: "denied", exitCode: 78, name: "Rejected" });
 });
 
@@ -126,7 +127,7 @@ test("a watch continues after a restart of the daemon", needsPrograms, async (t)
 
 test("a daemon without HTTP is an error that names the setting", needsPrograms, async (t) => {
   const { daemon } = await rig(t, { broker: "http = false" });
-  const broker = daemon.client({ timeoutMs: 500 });
+  const broker = daemon.client({ timeoutMs: 2000 });
   await assert.rejects(broker.token("data"), { exitCode: 75, message: /http in \[broker\]/ });
 });
 

@@ -62,7 +62,7 @@ test("the fake broker sets and resets $DOMO_TOKEN_SOCKET and removes its files",
 test("the fake broker fails as a test decides", async (t) => {
   const fake = await importedTesting.FakeBroker.start();
   t.after(() => fake.close());
-  const broker = fake.broker({ timeoutMs: 200 });
+  const broker = fake.broker({ timeoutMs: 1000 });
   for (const kind of ["not_permitted", "unknown_client", "unknown_scope", "min_ttl_too_long", "gone", "denied", "busy", "bug", "unavailable", "timeout"]) {
     fake.fail("data", kind);
     await assert.rejects(broker.token("data"), { kind });
