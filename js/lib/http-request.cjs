@@ -30,6 +30,11 @@ class NoHttp extends Error {}
  */
 function sendRequest(socket, path, headers, signal) {
   return new Promise((resolve, reject) => {
+    if (socket.destroyed) {
+      // A request over it would receive no further event.
+      reject(new ConnectionLost("the connection ended"));
+      return;
+    }
     const request = http.request({
       createConnection: () => socket,
       headers: { ...headers, Host: "localhost" },

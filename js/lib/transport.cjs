@@ -42,6 +42,7 @@ class TryAgain extends Error {
 class Transport {
   /** @type {Target | undefined} */
   #named;
+  /** Whether a broker has answered: then one that is missing is restarting. */
   #hasAnswered = false;
 
   /** @param {string | undefined} socket */
@@ -73,11 +74,6 @@ class Transport {
     return this.#repeat(request, limits, async (response, target) => ({ response, socket: target.path }));
   }
 
-  /** Returns whether a broker has answered. */
-  get hasAnswered() {
-    return this.#hasAnswered;
-  }
-
   /**
    * @template T
    * @param {RequestOf} request
@@ -102,7 +98,7 @@ class Transport {
           if (error.error.kind === "busy") {
             busy = error.error;
           }
-          const pause = Math.max(backoff.next(), error.error.retryAfterMs ?? 0);
+          const pause = (error.error.retryAfterMs ?? 0) + backoff.next();
           if (monotonicNow() + pause >= deadline) {
             throw busy ?? error.error;
           }
@@ -127,13 +123,13 @@ class Transport {
       const { path, headers = {} } = request(Math.max(deadline - monotonicNow(), 0));
       const response = await sendRequest(socket, path, headers, signal);
       if (response.statusCode === 200) {
-        const used = await use(response, target, signal);
         this.#hasAnswered = true;
-        return used;
+        return await use(response, target, signal);
       }
       const body = await readBody(response, signal);
       const status = response.statusCode ?? 0;
       const error = problemError(status, response.headers["retry-after"], body, target.path);
+      this.#hasAnswered ||= error.kind !== "protocol";
       throw error.kind === "busy" ? new TryAgain(error) : error;
     } catch (error) {
       socket.destroy();

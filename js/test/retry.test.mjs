@@ -68,6 +68,30 @@ test("a request whose connection is lost is sent again", async (t) => {
   assert.equal(server.requests.length, 3);
 });
 
+test("a connection that is closed before the request, or answered before it, is made again", async (t) => {
+  const frame = Buffer.from("44544b01060000000107046275737900", "hex");
+  let number = 0;
+  const socket = path.join(temporaryFolder(t), "broker.sock");
+  const server = net.createServer((connection) => {
+    number += 1;
+    connection.on("error", () => {});
+    if (number === 1) {
+      connection.destroy();
+    } else if (number === 2) {
+      connection.end();
+    } else if (number === 3) {
+      connection.end(frame);
+    } else {
+      connection.once("data", () => connection.end(answer(200, tokenJson())));
+    }
+  });
+  await new Promise((resolve) => server.listen(socket, resolve));
+  t.after(() => server.close());
+  const { error, ms } = await timed(new Broker({ socket }).token("data"));
+  assert.equal(error, undefined);
+  assert.deepEqual([number, ms < LONG_MS], [4, true]);
+});
+
 test("an answer that ends early is requested again", async (t) => {
   const whole = answer(200, tokenJson());
   const server = await startServer(t, (_head, _connection, number) =>
@@ -145,17 +169,30 @@ test("a server that is no broker is an error", async (t) => {
 });
 
 test("a restart of the broker costs no call after the first", async (t) => {
+  const connects = t.mock.method(net, "connect");
   const first = await startServer(t, () => answer(200, tokenJson()));
   const broker = new Broker({ socket: first.socket });
   const token = await broker.token("data");
   await first.stop();
   const call = broker.renew(token);
   call.catch(() => {});
-  // Until it has found no socket at least once.
-  await new Promise((resolve) => setImmediate(resolve));
+  await until(() => connects.mock.callCount() >= 3, "an attempt without a socket");
   const json = tokenJson({ generation: 8 });
   await startServer(t, () => answer(200, json), first.socket);
   assert.equal((await call).generation, 8);
+});
+
+test("an error is an answer, too: after it, a missing socket is a restart", async (t) => {
+  const connects = t.mock.method(net, "connect");
+  const first = await startServer(t, () => problem("unavailable", 503, { exit_code: 75 }));
+  const broker = new Broker({ socket: first.socket });
+  await assert.rejects(broker.token("data"), { kind: "unavailable" });
+  await first.stop();
+  const call = broker.token("data");
+  call.catch(() => {});
+  await until(() => connects.mock.callCount() >= 3, "an attempt without a socket");
+  await startServer(t, () => answer(200, tokenJson()), first.socket);
+  assert.equal((await call).generation, 7);
 });
 
 test("a longer answer than any of a broker is an error", async (t) => {
