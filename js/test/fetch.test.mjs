@@ -47,7 +47,11 @@ test("a rejected token is renewed and the request is sent once more", async (t) 
   for (const [body, received] of bodies) {
     const { fake, broker } = await fakeBroker(t);
     const api = await rejecting(t);
+    const fetches = t.mock.method(globalThis, "fetch");
     const response = await broker.fetch(api.url, { scopes: "data", method: "POST", body });
+    const rejected = await fetches.mock.calls[0].result;
+    fetches.mock.restore();
+    assert.ok(rejected.bodyUsed, "its connection can be used again");
     assert.deepEqual([response.status, await response.text()], [200, "rows"]);
     assert.deepEqual(api.requests.map((request) => request.body), [received, received]);
     assert.deepEqual(sent(api), ["Bearer first", `Bearer ${(await broker.token("data")).text}`]);

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import buffer from "node:buffer";
 import { execFile } from "node:child_process";
 import test from "node:test";
 import { promisify, format, inspect } from "node:util";
@@ -10,11 +11,15 @@ import { FakeBroker } from "domo-token/testing";
 import { answer, problem, startServer, tokenJson } from "./support/server.mjs";
 import { until } from "./support/wait.mjs";
 
+buffer.INSPECT_MAX_BYTES = Infinity;
+
 const CANARY = "c4nary-t0ken";
 const DEEP = { showHidden: true, depth: 10, maxStringLength: Infinity, maxArrayLength: Infinity };
 
 function assertHidden(text, what) {
   assert.ok(!text.includes("c4nary"), `${what}: ${text}`);
+  // As a buffer is shown.
+  assert.ok(!text.includes("63 34 6e 61 72 79"), `${what}: ${text}`);
 }
 
 async function tokenAndBroker(t) {
