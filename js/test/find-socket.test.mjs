@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { createRequire } from "node:module";
 import fs from "node:fs";
 import path from "node:path";
@@ -142,4 +143,19 @@ test("a path that is no socket is a missing broker", async (t) => {
 test("a path that is too long is an error of the socket", async () => {
   const socket = `/${"x".repeat(200)}`;
   await assert.rejects(new Broker({ socket }).token("data"), { exitCode: 69 });
+});
+
+test("on Windows the default is the host's pipe, and pipes and drives are paths", () => {
+  const script = `
+    Object.defineProperty(process, "platform", { value: "win32" });
+    const { findSocket } = require(${JSON.stringify(require.resolve("../lib/find-socket.cjs"))});
+    const { parseSocketPath } = require(${JSON.stringify(require.resolve("../lib/socket-path.cjs"))});
+    findSocket({ HOME: "/h" }).then((found) => {
+      const parsed = ["\\\\\\\\.\\\\pipe\\\\other", "C:\\\\x", "unix:///x"].map((path) => parseSocketPath(path));
+      console.log(JSON.stringify([found, ...parsed]));
+    });`;
+  const [found, pipe, drive, url] = JSON.parse(execFileSync(process.execPath, ["-e", script], { encoding: "utf8" }));
+  assert.deepEqual(found, { path: "\\\\.\\pipe\\domo-token", tried: ["\\\\.\\pipe\\domo-token"], origin: "host" });
+  assert.deepEqual([pipe, drive], [{ path: "\\\\.\\pipe\\other" }, { path: "C:\\x" }]);
+  assert.match(url.problem, /write a path such as \\\\\.\\pipe\\domo-token$/);
 });

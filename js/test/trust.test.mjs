@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { createRequire } from "node:module";
 import fs from "node:fs";
 import path from "node:path";
 import test from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 
 import { Broker, NotPermitted } from "domo-token";
 import { temporaryFolder } from "./support/folder.mjs";
@@ -80,4 +83,30 @@ test("a denied connection names the group whose members may use the socket", nee
   const folder = await connectError(target, denied);
   assert.deepEqual([folder.kind, folder.exitCode], ["not_permitted", 77]);
   assert.ok(folder.message.includes("members of group root (0)"), folder.message);
+});
+
+test("a socket that is closed to the user is exit code 77 and names its owner", needsRoot, async (t) => {
+  const server = await startServer(t, () => answer(200, tokenJson()));
+  // The sources may be in a directory that only root can read.
+  const copy = temporaryFolder(t);
+  fs.cpSync(fileURLToPath(new URL("../lib", import.meta.url)), copy, { recursive: true });
+  const script = `
+    const { Broker } = require(${JSON.stringify(path.join(copy, "index.cjs"))});
+    new Broker({ socket: process.argv[1] }).token("data").catch((error) => console.log(JSON.stringify([error, error.message])));`;
+  const ask = async () => {
+    const options = { uid: OTHER, gid: OTHER, cwd: "/", env: {} };
+    const { stdout } = await promisify(execFile)(process.execPath, ["-e", script, server.socket], options);
+    return JSON.parse(stdout);
+  };
+  fs.chmodSync(copy, 0o755);
+  const folder = path.dirname(server.socket);
+  fs.chmodSync(folder, 0o755);
+  fs.chmodSync(server.socket, 0o600);
+  const [closed, message] = await ask();
+  assert.deepEqual([closed.kind, closed.exitCode], ["not_permitted", 77]);
+  assert.match(message, /it is for user 0 alone; to open it, set socket_group and socket_mode in the broker's config$/);
+  fs.chmodSync(folder, 0o710);
+  const [, group] = await ask();
+  assert.match(group, /it is open to the members of group root \(0\); ask to be added to that group, and log in again$/);
+  assert.equal(server.requests.length, 0);
 });

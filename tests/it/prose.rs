@@ -27,8 +27,9 @@ use rules::Found;
 const ALLOWED: [(&str, &str, &str); 0] = [];
 
 /// What is not prose of this project.
-const SKIPPED: [&str; 5] = [
+const SKIPPED: [&str; 6] = [
     "target/",
+    "js/node_modules/",
     "fuzz/target/",
     "fuzz/corpus/",
     "tests/config/",
