@@ -52,6 +52,14 @@ peers *ARGS:
     cargo build --locked --release --workspace --bins
     python3 benches/peers/compare.py {{ARGS}}
 
+# Runs the calls of pydomo, Domo's SDK for Python, against the sandbox; installs it below target/ if it is missing.
+pydomo:
+    .ci/sdks pydomo
+
+# Runs the calls of domo-sdk, Domo's SDK for Node, against the sandbox; installs it below target/ if it is missing.
+domo-sdk:
+    .ci/sdks domo-sdk
+
 # Compares the instructions of a request for a cached token with their limit. Needs valgrind.
 instructions:
     cargo build --locked --release --bin domo-tokend

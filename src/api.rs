@@ -27,8 +27,8 @@ pub enum Answer<'a, C> {
     /// The token requested.
     Token(Token),
     /// The current token of a scope set and each new one. Before each of them the caller's rights are
-    /// confirmed ([`Watch::confirm`]).
-    Watch(Watch<C>),
+    /// confirmed ([`Watch::confirm`]). Boxed, because few answers are watches, and the size counts for all.
+    Watch(Box<Watch<C>>),
     /// Any other answer.
     Messages(Messages<'a>),
 }
@@ -50,7 +50,12 @@ pub async fn handle<'a, C: Clock>(
 ) -> Result<Answer<'a, C>, Refusal> {
     let messages: Messages<'a> = match request {
         Request::Token(request) => return broker.token(request, caller).await.map(Answer::Token),
-        Request::Watch(subject) => return broker.watch(subject, caller).map(Answer::Watch),
+        Request::Watch(subject) => {
+            return broker
+                .watch(subject, caller)
+                .map(Box::new)
+                .map(Answer::Watch);
+        }
         Request::Status => Box::new(status(broker, caller)),
         Request::Explain(subject) => {
             let explanation = broker.explain(subject, caller);

@@ -125,8 +125,8 @@ pub async fn serve<C: Clock>(
     settings: Settings,
     stop: CancellationToken,
 ) {
-    let server = Server {
-        broker: Arc::new(broker),
+    let server = Arc::new(Server {
+        broker,
         limits: ConnectionLimits::new(settings.limits),
         rejecter: Rejecter::new(settings.http),
         shared: Arc::new(Shared {
@@ -135,7 +135,7 @@ pub async fn serve<C: Clock>(
             http: settings.http,
         }),
         end_sessions: CancellationToken::new(),
-    };
+    });
     let mut warn_limit = WarnLimit::default();
     let mut sessions = JoinSet::new();
     let mut empty: Option<BootTime> = None;
@@ -181,7 +181,7 @@ pub async fn serve<C: Clock>(
 
 /// What all sessions share.
 struct Server<C> {
-    broker: Arc<Broker<C>>,
+    broker: Broker<C>,
     limits: Arc<ConnectionLimits>,
     rejecter: Rejecter,
     shared: Arc<Shared>,
@@ -190,7 +190,7 @@ struct Server<C> {
 
 impl<C: Clock> Server<C> {
     /// Starts a session for a caller, or rejects it if there is no room.
-    async fn admit(&self, stream: Stream, peer: Peer, sessions: &mut JoinSet<()>) {
+    async fn admit(self: &Arc<Self>, stream: Stream, peer: Peer, sessions: &mut JoinSet<()>) {
         let accepted = boot_now();
         match self.limits.acquire(&peer, accepted) {
             Ok(permit) => {
@@ -201,8 +201,7 @@ impl<C: Clock> Server<C> {
                     permit,
                     accepted,
                 });
-                let (broker, stop) = (Arc::clone(&self.broker), self.end_sessions.clone());
-                let session = session::run(connection, Arc::clone(&self.shared), broker, stop);
+                let session = session::run(connection, Arc::clone(self));
                 // The slot is new, so that there is no session yet.
                 let _ = slot.holder.set(sessions.spawn(session));
             }

@@ -8,9 +8,11 @@ use domo_token_protocol::frame;
 use domo_token_protocol::greeting::{self, GREETING, Greeting, HELLO};
 use domo_token_protocol::messages::{OLDEST_VERSION, RefusalKind, Response, VERSION};
 use tokio::task::yield_now;
+use tokio::time::sleep;
 
+use super::peer::USER_HZ_TICK;
 use super::reject::busy;
-use super::session::{MESSAGES_PER_TURN, Session, SessionError};
+use super::session::{AMBIGUOUS, MESSAGES_PER_TURN, Session, SessionError};
 use crate::api::{self, Answer, Messages, Request, Watch};
 use crate::broker::Broker;
 use crate::platform::clock::Clock;
@@ -24,15 +26,15 @@ const MAX_KEPT_REQUEST: usize = 256;
 pub(super) const MAX_UNREAD: usize = HELLO + frame::HEAD + frame::MAX_REQUEST;
 
 impl Session {
-    /// Serves requests, beginning with `next`, until the caller disconnects, violates the protocol, or `stopped`
+    /// Serves requests, beginning with `incoming`, until the caller disconnects, violates the protocol, or `stopped`
     /// completes.
     pub(super) async fn serve_frames<C: Clock>(
         mut self: Box<Self>,
-        mut next: Option<Box<Incoming>>,
+        mut incoming: Box<Incoming>,
         broker: &Broker<C>,
         mut stopped: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), SessionError> {
-        while let Some(incoming) = next {
+        loop {
             self.permit.wait_for_turn().await;
             let mut watch = self.respond_in_frames(&incoming.request, broker).await?;
             if let Some(watch) = &mut watch {
@@ -44,9 +46,11 @@ impl Session {
                 yield_now().await;
             }
             let last = (incoming.frame.len() <= MAX_KEPT_REQUEST).then_some(incoming);
-            next = self.next_request(last, stopped.as_mut()).await?;
+            match self.next_request(last, stopped.as_mut()).await? {
+                Some(next) => incoming = next,
+                None => return Ok(()),
+            }
         }
-        Ok(())
     }
 
     /// Returns the first request, whose hello was received.
@@ -69,15 +73,15 @@ impl Session {
         &mut self,
         request: &Request,
         broker: &Broker<C>,
-    ) -> Result<Option<Watch<C>>, SessionError> {
+    ) -> Result<Option<Box<Watch<C>>>, SessionError> {
         self.awaits_token = matches!(request, Request::Token(_));
-        let caller = match self.identify(broker, request.name()).await? {
-            Some(Ok(caller)) => caller,
-            Some(Err(cause)) => {
-                self.answer(busy(cause)).await?;
-                return Ok(None);
-            }
-            None => return Ok(None),
+        let Some(attested) = self.attest(broker).await? else {
+            return Ok(None);
+        };
+        let Some(caller) = Self::admit(attested, broker, request.name()) else {
+            sleep(USER_HZ_TICK).await;
+            self.answer(busy(AMBIGUOUS.to_owned())).await?;
+            return Ok(None);
         };
         if matches!(request, Request::Metrics)
             && let Err(cause) = self.permit.begin_metrics()
@@ -145,10 +149,10 @@ impl Session {
             };
             let news = match news {
                 Ok(token) => {
-                    let Some(caller) = self.identify_watcher(broker).await? else {
+                    let Some(attested) = self.attest(broker).await? else {
                         return Ok(());
                     };
-                    watch.confirm(token, &caller)
+                    watch.confirm(token, &attested.caller)
                 }
                 Err(refusal) => Err(refusal),
             };

@@ -27,10 +27,11 @@ use domo_token_protocol::messages::{
     RefusalKind, Request, Response as Message, TokenRequest, TokenSubject,
 };
 use tokio::task::yield_now;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use zeroize::Zeroizing;
 
-use super::session::{Session, SessionError};
+use super::peer::USER_HZ_TICK;
+use super::session::{AMBIGUOUS, Session, SessionError};
 use crate::api::{self, Answer, Messages};
 use crate::broker::{Broker, METRICS_TYPE};
 use crate::platform::clock::Clock;
@@ -222,14 +223,14 @@ impl Session {
         end: ConnectionEnd,
         stopped: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Next, SessionError> {
-        let caller = match self.identify(broker, route.name()).await? {
-            Some(Ok(caller)) => caller,
-            Some(Err(cause)) => {
-                let response = Problem::busy(cause).into();
-                self.respond(&response, head.method, end).await?;
-                return Ok(Next::Request);
-            }
-            None => return Ok(Next::End),
+        let Some(attested) = self.attest(broker).await? else {
+            return Ok(Next::End);
+        };
+        let Some(caller) = Self::admit(attested, broker, route.name()) else {
+            sleep(USER_HZ_TICK).await;
+            let response = Problem::busy(AMBIGUOUS).into();
+            self.respond(&response, head.method, end).await?;
+            return Ok(Next::Request);
         };
         let response = match route {
             Route::Token(request, format) => {

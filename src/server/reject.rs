@@ -52,11 +52,10 @@ impl Rejecter {
         cause: String,
         accepted: BootTime,
     ) -> Option<impl Future<Output = ()> + Send + 'static> {
-        let mut sent = [0; MAX_HEAD];
-        let read = read_ready(&stream, &mut sent);
-        let mut sent = sent.get(..read).unwrap_or_default().to_vec();
+        let mut sent = read_sent(&stream);
         let http = self.http;
-        let permit = (http && read < HELLO).then(|| Arc::clone(&self.waiting).try_acquire_owned());
+        let permit =
+            (http && sent.len() < HELLO).then(|| Arc::clone(&self.waiting).try_acquire_owned());
         let Some(Ok(permit)) = permit else {
             send(stream, &sent, http, cause, accepted).await;
             return None;
@@ -72,6 +71,13 @@ impl Rejecter {
             }
         })
     }
+}
+
+/// Returns what the caller has sent. What is left unread would be reported to it as a broken connection.
+fn read_sent(stream: &Stream) -> Vec<u8> {
+    let mut sent = [0; MAX_HEAD];
+    let read = read_ready(stream, &mut sent);
+    sent.get(..read).unwrap_or_default().to_vec()
 }
 
 /// Reads until there are as many bytes as a hello has.

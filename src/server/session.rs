@@ -16,20 +16,19 @@ use domo_token_core::access_policy::Caller;
 use domo_token_protocol::frame::{self, FrameError};
 use domo_token_protocol::greeting::{GREETING, HELLO};
 use domo_token_protocol::messages::VERSION;
-use tokio::time::{sleep, timeout, timeout_at};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
-use super::Stream;
 use super::attestor::{Attested, Attestor};
 use super::connection_limits::Permit;
 use super::frames::{self, Incoming};
 use super::http::{self, Problem};
 use super::identities::Found;
-use super::peer::{Peer, USER_HZ_TICK};
+use super::peer::Peer;
 use super::reject::busy;
 use super::sniff::{self, Protocol};
 use super::stream::{CallerStream, read_ready};
+use super::{Server, Stream};
 use crate::broker::Broker;
 use crate::platform::clock::{BootTime, Clock, timer_now};
 
@@ -49,6 +48,9 @@ pub(super) enum SessionError {
     #[error("a request has an answer of another kind")]
     Answer,
 }
+
+/// The message for a caller that cannot be identified now.
+pub(super) const AMBIGUOUS: &str = "the kernel cannot yet identify the calling process; try again";
 
 /// How many messages of one answer are written before others are served.
 pub(super) const MESSAGES_PER_TURN: usize = 16;
@@ -79,24 +81,23 @@ pub(super) struct Shared {
     pub(super) http: bool,
 }
 
-/// Serves one caller until it disconnects, violates the protocol, or `stop` is cancelled. What this and the
+/// Serves one caller until it disconnects, violates the protocol, or the server ends its sessions. What this and the
 /// futures below hold across an `await` is the memory of an idle caller, and ten thousand may watch: what is
 /// large or rare is boxed.
-pub(super) async fn run<C: Clock>(
-    connection: Box<Connection>,
-    shared: Arc<Shared>,
-    broker: Arc<Broker<C>>,
-    stop: CancellationToken,
-) {
+pub(super) async fn run<C: Clock>(connection: Box<Connection>, server: Arc<Server<C>>) {
     let peer = connection.peer;
+    let broker = &server.broker;
     // One future for the whole session, because creating one per request costs as much as an
     // answer. It can be polled again after it has completed, which happens when a watch ends.
-    let stopped = pin!(stop.cancelled());
+    let mut stopped = pin!(server.end_sessions.cancelled());
     let _guard = broker.connected();
-    let session = Session::new(*connection, shared);
-    let served = match session {
-        Ok(session) => session.serve(&broker, stopped).await,
-        Err(error) => Err(error.into()),
+    let served = match Session::first(connection, &server.shared, stopped.as_mut()).await {
+        Ok(None) => Ok(()),
+        Ok(Some(First::Frame(session, next))) => session.serve_frames(next, broker, stopped).await,
+        Ok(Some(First::Http(session, deadline))) => {
+            Box::pin(session.serve_http(broker, stopped, deadline)).await
+        }
+        Err(error) => Err(error),
     };
     if let Err(error) = served {
         debug!(uid = peer.uid, pid = peer.pid, "connection closed: {error}");
@@ -147,9 +148,10 @@ impl Drop for Session {
 
 /// What a caller sends first.
 enum First {
-    /// A request in a frame; `None` if it has disconnected.
-    Frame(Option<Box<Incoming>>),
-    Http,
+    /// A request in a frame.
+    Frame(Box<Session>, Box<Incoming>),
+    /// The start of an HTTP request, and when it must be complete.
+    Http(Box<Session>, Instant),
 }
 
 impl Session {
@@ -175,61 +177,54 @@ impl Session {
         }))
     }
 
-    async fn serve<C: Clock>(
-        mut self: Box<Self>,
-        broker: &Broker<C>,
-        mut stopped: Pin<&mut impl Future<Output = ()>>,
-    ) -> Result<(), SessionError> {
-        let deadline = timer_now() + self.permit.deadlines().first_request;
+    /// Reads what selects the protocol; `None` if the caller disconnects or `stopped` completes before.
+    async fn first(
+        connection: Box<Connection>,
+        shared: &Arc<Shared>,
+        stopped: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Option<First>, SessionError> {
+        let mut session = Self::new(*connection, Arc::clone(shared))?;
+        let deadline = timer_now() + session.permit.deadlines().first_request;
         let first = tokio::select! {
             biased;
-            first = timeout_at(deadline, self.first()) => first??,
-            () = &mut stopped => return Ok(()),
+            first = timeout_at(deadline, session.read_first()) => first??,
+            () = stopped => return Ok(None),
         };
-        match first {
-            First::Frame(next) => self.serve_frames(next, broker, stopped).await,
-            First::Http => Box::pin(self.serve_http(broker, stopped, deadline)).await,
-        }
+        Ok(match session.protocol {
+            Protocol::Http => Some(First::Http(session, deadline)),
+            Protocol::Frames => first.map(|first| First::Frame(session, first)),
+        })
     }
 
-    /// Selects the protocol by the first bytes.
-    async fn first(&mut self) -> Result<First, SessionError> {
+    /// Selects the protocol by the first bytes. Returns the first request, if it is in a frame.
+    async fn read_first(&mut self) -> Result<Option<Box<Incoming>>, SessionError> {
         while self.unread.len() < HELLO {
             if self.read_more().await? == 0 {
-                return Ok(First::Frame(None));
+                return Ok(None);
             }
         }
         let Some((start, _)) = self.unread.split_first_chunk::<HELLO>() else {
-            return Ok(First::Frame(None));
+            return Ok(None);
         };
         let start = *start;
         if sniff::protocol(start) == Some(Protocol::Http) && self.shared.http {
             self.protocol = Protocol::Http;
-            return Ok(First::Http);
+            return Ok(None);
         }
-        self.first_frame(start).await.map(First::Frame)
+        self.first_frame(start).await
     }
 
-    /// Returns the caller of a request, or the message for one that cannot be identified now; `None` if it has
-    /// disconnected meanwhile.
-    pub(super) async fn identify<C: Clock>(
-        &mut self,
+    /// Returns the caller of a request; `None` if it cannot be identified now and a rule needs that. It is then to be
+    /// answered after [`super::peer::USER_HZ_TICK`], when it is older than its next connection.
+    pub(super) fn admit<C: Clock>(
+        attested: Attested,
         broker: &Broker<C>,
         request: &'static str,
-    ) -> Result<Option<Result<Caller, String>>, SessionError> {
-        let Some(Attested {
-            caller,
-            is_ambiguous,
-        }) = self.attest(broker).await?
-        else {
-            return Ok(None);
-        };
-        if is_ambiguous && broker.has_units() {
-            // After that it is older than its next connection.
-            sleep(USER_HZ_TICK).await;
-            let cause = "the kernel cannot yet identify the calling process; try again";
-            return Ok(Some(Err(cause.to_owned())));
+    ) -> Option<Caller> {
+        if attested.is_ambiguous && broker.has_units() {
+            return None;
         }
+        let caller = attested.caller;
         debug!(
             uid = caller.uid,
             pid = caller.pid,
@@ -237,21 +232,12 @@ impl Session {
             request,
             "received request"
         );
-        Ok(Some(Ok(caller)))
-    }
-
-    /// Returns the caller that watches, as it is now; `None` if it has disconnected meanwhile.
-    pub(super) async fn identify_watcher<C: Clock>(
-        &mut self,
-        broker: &Broker<C>,
-    ) -> Result<Option<Caller>, SessionError> {
-        let attested = self.attest(broker).await?;
-        Ok(attested.map(|attested| attested.caller))
+        Some(caller)
     }
 
     /// Returns the caller as it is now, as far as a rule or the audit needs it; `None` if it has disconnected
     /// meanwhile.
-    async fn attest<C: Clock>(
+    pub(super) async fn attest<C: Clock>(
         &mut self,
         broker: &Broker<C>,
     ) -> Result<Option<Attested>, SessionError> {

@@ -59,7 +59,7 @@ fn invalid_frames_close_the_connection_and_allocate_nothing() {
         with(u32::MAX),
         [&with(2)[..], b"\xff\xff"].concat(),
         [&token_request()[..], b"\x01\x00\x00\x00\xff"].concat(),
-        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
+        b"get / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
         vec![0; 100_000],
     ] {
         let answer = send_and_read(&daemon, &bad);

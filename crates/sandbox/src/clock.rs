@@ -21,3 +21,18 @@ pub(crate) fn epoch() -> Duration {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
 }
+
+/// Returns the time of day in UTC, as in Domo's responses: `2016-06-21T17:20:36Z`.
+pub(crate) fn timestamp() -> String {
+    let now = time::OffsetDateTime::UNIX_EPOCH + epoch();
+    let (date, time) = (now.date(), now.time());
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
+        date.year(),
+        u8::from(date.month()),
+        date.day(),
+        time.hour(),
+        time.minute(),
+        time.second(),
+    )
+}

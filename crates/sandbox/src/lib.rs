@@ -1,13 +1,18 @@
-//! An OAuth token endpoint like Domo's with faults on request: a library for tests, and the program `domo-sandbox` for
-//! users without a Domo account.
+//! A server like Domo's, with its OAuth token endpoint, faults on request, and the calls of its API that jobs need: a
+//! library for tests, and the program `domo-sandbox` for users without a Domo account.
 //!
 //! - `clock`: the only file that reads a clock.
 //! - `fault`: faults of the token endpoint.
 //! - `record`: the record of requests and responses.
 //! - `token`: tokens that look like Domo's.
-//! - `state`: clients, issued tokens, the script of faults, the record.
+//! - `limits`: how much is stored.
+//! - `api`: datasets, streams, users, groups and pages.
+//! - `state`: clients, issued tokens, the script of faults, the record, and the store of the API.
 //! - `body`: bodies that hang or end early.
-//! - `service`: the token endpoint and the protected resource.
+//! - `response`: responses, and errors in Domo's form.
+//! - `token_endpoint`: the token endpoint.
+//! - `resource`: the protected resources.
+//! - `service`: routes requests.
 //! - `tls`: a certificate authority created at start.
 //! - `server`: listens, on its own thread.
 //! - `program`: the arguments and the output of `domo-sandbox`.
@@ -22,6 +27,10 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
+//! The API has datasets, streams, users, groups and pages; `docs/testing.md` lists its calls. All state is in memory,
+//! within [`Limits`]. Each call is recorded as a [`ResourceCall`]. Tokens can be revoked before they expire, by
+//! [`Builder::revoke_after`], [`Sandbox::revoke`] and [`Sandbox::revoke_all`].
+//!
 //! It follows Domo's documentation and SDKs. It has not been compared with Domo itself.
 
 #![warn(missing_docs)]
@@ -30,13 +39,19 @@ mod clock;
 mod fault;
 mod record;
 mod token;
+mod limits;
+mod api;
 mod state;
 mod body;
+mod response;
+mod token_endpoint;
+mod resource;
 mod service;
 mod tls;
 mod server;
 pub mod program;
 
 pub use fault::Fault;
+pub use limits::Limits;
 pub use record::{Recorded, ResourceCall, TooFew};
 pub use server::{Builder, Sandbox};

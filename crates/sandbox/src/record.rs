@@ -48,6 +48,8 @@ impl fmt::Debug for Recorded {
 pub struct ResourceCall {
     /// The time from the sandbox's start to its receipt.
     pub at: Duration,
+    /// The HTTP method.
+    pub method: String,
     /// The path.
     pub path: String,
     /// The status of the response.

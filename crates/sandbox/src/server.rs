@@ -16,13 +16,21 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::fault::Fault;
+use crate::limits::Limits;
 use crate::record::{Recorded, ResourceCall, TooFew};
 use crate::service;
-use crate::state::{Client, State};
+use crate::state::{Client, Options, State};
 use crate::tls::{self, Identity};
+use crate::token_endpoint::TOKEN_PATH;
 
 /// Domo's lifetime of a token.
 const LIFETIME: Duration = Duration::from_secs(3599);
+
+/// The stack of the thread, in bytes. In a debug build, the parser of queries needs much of it.
+const STACK: usize = 32 << 20;
+
+/// The status of [`Builder::fail_after`] without [`Builder::fail_with`].
+const DEFAULT_FAILURE: u16 = 503;
 
 /// A running sandbox; dropping it stops it.
 pub struct Sandbox {
@@ -40,7 +48,8 @@ pub struct Builder {
     lifetime: Duration,
     https: Option<Identity>,
     port: u16,
-    log: Option<fn(&Recorded)>,
+    options: Options,
+    failures: Vec<u16>,
 }
 
 enum Command {
@@ -95,7 +104,39 @@ impl Builder {
 
     /// Calls `log` with each token request that was answered.
     pub fn log(mut self, log: fn(&Recorded)) -> Self {
-        self.log = Some(log);
+        self.options.log = Some(log);
+        self
+    }
+
+    /// Sets how much is stored [default: see [`Limits`]].
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.options.limits = limits;
+        self
+    }
+
+    /// Delays each response by that time [default: none]. A token's lifetime begins after the delay.
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.options.delay = delay;
+        self
+    }
+
+    /// Makes the protected resources reject each token that long after its issue, although it has not expired.
+    pub fn revoke_after(mut self, after: Duration) -> Self {
+        self.options.revoke_after = Some(after);
+        self
+    }
+
+    /// Responds to token requests with these statuses, in order; the last one repeats, and 200 is a normal response.
+    ///
+    /// Faults set with [`Sandbox::script`] and [`Sandbox::always`] take precedence. [`Sandbox::recover`] ends it.
+    pub fn fail_with(mut self, statuses: Vec<u16>) -> Self {
+        self.failures = statuses;
+        self
+    }
+
+    /// Applies [`Builder::fail_with`] that long after the start [default: immediately], by default with status 503.
+    pub fn fail_after(mut self, after: Duration) -> Self {
+        self.options.fail_after = Some(after);
         self
     }
 
@@ -105,8 +146,15 @@ impl Builder {
     ///
     /// If the port is in use, or the certificate cannot be created.
     pub fn start(self) -> io::Result<Sandbox> {
-        let state = Arc::new(State::new(self.lifetime, self.log));
-        state.lock().clients.extend(self.clients);
+        let mut failures = self.failures;
+        if failures.is_empty() && self.options.fail_after.is_some() {
+            failures.push(DEFAULT_FAILURE);
+        }
+        let state = Arc::new(State::new(self.lifetime, self.options));
+        let mut inner = state.lock();
+        inner.clients.extend(self.clients);
+        inner.failures.extend(failures);
+        drop(inner);
         let (acceptor, ca_pem) = match self.https.map(tls::acceptor).transpose()? {
             Some((acceptor, pem)) => (Some(acceptor), Some(pem)),
             None => (None, None),
@@ -122,6 +170,7 @@ impl Builder {
         let run = move || server.run(address, ready);
         let thread = thread::Builder::new()
             .name("domo-sandbox".to_owned())
+            .stack_size(STACK)
             .spawn(run)?;
         let address = is_ready.blocking_recv().map_err(io::Error::other)??;
         Ok(Sandbox {
@@ -149,7 +198,8 @@ impl Sandbox {
             lifetime: LIFETIME,
             https: None,
             port: 0,
-            log: None,
+            options: Options::default(),
+            failures: Vec::new(),
         }
     }
 
@@ -167,7 +217,7 @@ impl Sandbox {
     /// Returns the URL of the token endpoint.
     #[must_use]
     pub fn token_url(&self) -> String {
-        self.url(service::TOKEN_PATH)
+        self.url(TOKEN_PATH)
     }
 
     /// Returns the CA's certificate, with HTTPS.
@@ -242,9 +292,12 @@ impl Sandbox {
 
     /// Makes the protected resources reject this token from now on.
     pub fn revoke(&self, token: &str) {
-        if let Some(issued) = self.state.lock().tokens.get_mut(token) {
-            issued.revoked = true;
-        }
+        self.state.lock().revoke(|text| text == token);
+    }
+
+    /// Makes the protected resources reject all tokens issued so far.
+    pub fn revoke_all(&self) {
+        self.state.lock().revoke(|_| true);
     }
 
     /// Refuses connections from now on, and closes existing ones.

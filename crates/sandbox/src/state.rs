@@ -1,4 +1,4 @@
-//! Clients, issued tokens, the script of faults, the record.
+//! Clients, issued tokens, the script of faults, the record, and the store of the API.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::api::Store;
 use crate::clock;
 use crate::fault::Fault;
+use crate::limits::Limits;
 use crate::record::{Recorded, ResourceCall, TooFew};
 
 /// The state that a sandbox and its server share.
@@ -17,8 +19,21 @@ pub(crate) struct State {
     arrived: Condvar,
     /// Counts recoveries; hanging responses go on when it changes.
     recoveries: watch::Sender<u64>,
+    options: Options,
+}
+
+/// What stays the same while the sandbox runs.
+#[derive(Default)]
+pub(crate) struct Options {
     /// Called with each token request once it is answered.
     pub(crate) log: Option<fn(&Recorded)>,
+    /// How long each response is delayed.
+    pub(crate) delay: Duration,
+    /// How long each token is accepted, if that is shorter than its lifetime.
+    pub(crate) revoke_after: Option<Duration>,
+    pub(crate) limits: Limits,
+    /// How long after the start `Inner::failures` begin.
+    pub(crate) fail_after: Option<Duration>,
 }
 
 pub(crate) struct Inner {
@@ -26,9 +41,12 @@ pub(crate) struct Inner {
     pub(crate) lifetime: Duration,
     pub(crate) script: VecDeque<Fault>,
     pub(crate) always: Option<Fault>,
+    /// The statuses of the next token requests after those of the script; the last one repeats.
+    pub(crate) failures: VecDeque<u16>,
     pub(crate) connections: usize,
     pub(crate) requests: Vec<Recorded>,
     pub(crate) resource_calls: Vec<ResourceCall>,
+    pub(crate) store: Store,
     pub(crate) tokens: HashMap<String, Issued>,
     /// The last token of each client and scope.
     pub(crate) last: HashMap<(String, String), String>,
@@ -42,7 +60,36 @@ pub(crate) struct Client {
 pub(crate) struct Issued {
     pub(crate) scopes: Vec<String>,
     pub(crate) expires: Instant,
-    pub(crate) revoked: bool,
+    /// When the resources begin to reject it, although it has not expired.
+    pub(crate) revoked_at: Option<Instant>,
+}
+
+impl Issued {
+    /// Returns whether the resources accept the token.
+    pub(crate) fn is_valid(&self, now: Instant) -> bool {
+        now < self.expires && self.revoked_at.is_none_or(|revoked| now < revoked)
+    }
+}
+
+impl Inner {
+    /// Makes the resources reject tokens from now on.
+    pub(crate) fn revoke(&mut self, selected: impl Fn(&str) -> bool) {
+        let now = clock::now();
+        for (text, issued) in &mut self.tokens {
+            if selected(text) {
+                issued.revoked_at = Some(now);
+            }
+        }
+    }
+
+    /// Returns the next of `failures` as a fault.
+    fn next_failure(&mut self) -> Option<Fault> {
+        let status = match self.failures.len() {
+            0 | 1 => self.failures.front().copied(),
+            _ => self.failures.pop_front(),
+        };
+        status.filter(|status| *status != 200).map(Fault::status)
+    }
 }
 
 /// The first recovery after a request was received.
@@ -56,7 +103,7 @@ impl Recovery {
 }
 
 impl State {
-    pub(crate) fn new(lifetime: Duration, log: Option<fn(&Recorded)>) -> Self {
+    pub(crate) fn new(lifetime: Duration, options: Options) -> Self {
         Self {
             started: clock::now(),
             inner: Mutex::new(Inner {
@@ -64,15 +111,17 @@ impl State {
                 lifetime,
                 script: VecDeque::new(),
                 always: None,
+                failures: VecDeque::new(),
                 connections: 0,
                 requests: Vec::new(),
                 resource_calls: Vec::new(),
+                store: Store::new(options.limits),
                 tokens: HashMap::new(),
                 last: HashMap::new(),
             }),
             arrived: Condvar::new(),
             recoveries: watch::Sender::new(0),
-            log,
+            options,
         }
     }
 
@@ -81,12 +130,30 @@ impl State {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn limits(&self) -> Limits {
+        self.options.limits
+    }
+
     pub(crate) fn since_start(&self) -> Duration {
         clock::now().saturating_duration_since(self.started)
     }
 
+    /// Returns after the delay of each response.
+    pub(crate) async fn delay(&self) {
+        if !self.options.delay.is_zero() {
+            tokio::time::sleep(self.options.delay).await;
+        }
+    }
+
+    /// Returns when the resources begin to reject a token that is issued now.
+    pub(crate) fn revocation(&self, now: Instant) -> Option<Instant> {
+        let after = self.options.revoke_after?;
+        now.checked_add(after)
+    }
+
     pub(crate) fn recover(&self) {
         let mut inner = self.lock();
+        inner.failures.clear();
         inner.script.clear();
         inner.always = None;
         self.recoveries.send_modify(|count| *count += 1);
@@ -95,12 +162,17 @@ impl State {
     /// Records a token request. Returns its number, its fault, and the recovery that ends the fault.
     pub(crate) fn record_request(&self, request: Recorded) -> (usize, Fault, Recovery) {
         let mut inner = self.lock();
+        let fails = self
+            .options
+            .fail_after
+            .is_none_or(|after| request.at >= after);
         inner.requests.push(request);
         let number = inner.requests.len() - 1;
-        let scripted = inner.script.pop_front();
-        let fault = scripted
-            .or_else(|| inner.always.clone())
-            .unwrap_or_default();
+        let mut fault = inner.script.pop_front().or_else(|| inner.always.clone());
+        if fault.is_none() && fails {
+            fault = inner.next_failure();
+        }
+        let fault = fault.unwrap_or_default();
         // Under the lock, so that a recovery after the request is recorded ends its fault.
         let recovery = Recovery(self.recoveries.subscribe());
         drop(inner);
@@ -120,7 +192,7 @@ impl State {
         request.token = token;
         let request = request.clone();
         drop(inner);
-        if let Some(log) = self.log {
+        if let Some(log) = self.options.log {
             log(&request);
         }
     }

@@ -33,7 +33,7 @@ pub(crate) fn issue(client_id: &str, scopes: &[String], expires: Duration) -> (S
 }
 
 /// Returns a random UUID of version 4.
-fn uuid() -> String {
+pub(crate) fn uuid() -> String {
     let bits = (fastrand::u128(..) & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
     let hex = format!("{bits:032x}");
     let cuts = [(0, 8), (8, 12), (12, 16), (16, 20), (20, 32)];

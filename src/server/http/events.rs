@@ -66,7 +66,7 @@ impl Session {
     /// read, or the daemon stops. A first token of the generation `seen` is skipped.
     async fn send_events<C: Clock>(
         &mut self,
-        mut watch: Watch<C>,
+        mut watch: Box<Watch<C>>,
         mut seen: Option<u64>,
         broker: &Broker<C>,
         mut stopped: Pin<&mut impl Future<Output = ()>>,
@@ -86,8 +86,8 @@ impl Session {
                 }
             };
             let news = match news {
-                Ok(token) => match self.identify_watcher(broker).await? {
-                    Some(caller) => watch.confirm(token, &caller),
+                Ok(token) => match self.attest(broker).await? {
+                    Some(attested) => watch.confirm(token, &attested.caller),
                     None => return Ok(()),
                 },
                 Err(refusal) => Err(refusal),

@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use domo_sandbox::Sandbox;
+use domo_sandbox::{Builder, Sandbox};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_domo-sandbox");
 
@@ -56,11 +56,12 @@ impl Connection {
 
 impl<S: Read + Write> Connection<S> {
     /// Sends a request with these header lines.
-    pub(crate) fn send(&mut self, method: &str, path: &str, headers: &str, body: &str) {
-        let length = body.len();
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}");
-        let request = format!("{head}Content-Length: {length}\r\n\r\n{body}");
-        self.0.write_all(request.as_bytes()).unwrap();
+    pub(crate) fn send(&mut self, method: &str, path: &str, headers: &str, body: impl AsRef<[u8]>) {
+        let (body, first) = (body.as_ref(), format!("{method} {path} HTTP/1.1"));
+        let length = format!("Content-Length: {}", body.len());
+        let head = format!("{first}\r\nHost: localhost\r\n{headers}{length}\r\n\r\n");
+        self.0.write_all(head.as_bytes()).unwrap();
+        self.0.write_all(body).unwrap();
     }
 
     /// Reads the head of a response.
@@ -108,11 +109,25 @@ impl Answer {
 
     /// Returns the length of the body by the head.
     pub(crate) fn length(&self) -> usize {
+        if self.status() == 204 {
+            return 0;
+        }
         self.header("content-length").unwrap().parse().unwrap()
     }
 
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
+    }
+
+    pub(crate) fn json_or_null(&self) -> Value {
+        if self.body.is_empty() {
+            return Value::Null;
+        }
+        self.json()
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        str::from_utf8(&self.body).unwrap()
     }
 
     pub(crate) fn token(&self) -> String {
@@ -142,7 +157,13 @@ pub(crate) fn basic(id: &str, secret: &str) -> String {
 }
 
 /// Sends one request on a new connection.
-pub(crate) fn call(url: &str, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+pub(crate) fn call(
+    url: &str,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: impl AsRef<[u8]>,
+) -> Answer {
     let mut connection = Connection::open(url);
     connection.send(method, path, headers, body);
     connection.answer()
@@ -163,6 +184,76 @@ pub(crate) fn ask(sandbox: &Sandbox, scope: &str) -> Answer {
 pub(crate) fn resource(sandbox: &Sandbox, path: &str, token: &str) -> Answer {
     let bearer = format!("Authorization: Bearer {token}\r\n");
     call(&sandbox.url(""), "GET", path, &bearer, "")
+}
+
+/// A sandbox whose API is called with a token.
+pub(crate) struct Api {
+    pub(crate) sandbox: Sandbox,
+    token: String,
+}
+
+impl Api {
+    pub(crate) fn new() -> Self {
+        Self::with(Sandbox::builder())
+    }
+
+    pub(crate) fn with(builder: Builder) -> Self {
+        let scopes = ["data", "user", "dashboard"];
+        let sandbox = builder.client("id", "secret", &scopes).start().unwrap();
+        let token = post(&sandbox.url(""), "id", "secret", GRANT).token();
+        Self { sandbox, token }
+    }
+
+    pub(crate) fn call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: impl AsRef<[u8]>,
+    ) -> Answer {
+        let headers = format!("Authorization: Bearer {}\r\n{headers}", self.token);
+        call(&self.sandbox.url(""), method, path, &headers, body)
+    }
+
+    pub(crate) fn csv(&self, method: &str, path: &str, body: impl AsRef<[u8]>) -> Answer {
+        self.call(method, path, "Content-Type: text/csv\r\n", body)
+    }
+
+    /// Sends JSON. Returns the status and the JSON of the response, which is null without a body.
+    pub(crate) fn json(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let json = "Content-Type: application/json\r\n";
+        let answer = self.call(method, path, json, body.to_string());
+        (answer.status(), answer.json_or_null())
+    }
+
+    pub(crate) fn get(&self, path: &str) -> (u16, Value) {
+        let answer = self.call("GET", path, "", "");
+        (answer.status(), answer.json_or_null())
+    }
+
+    pub(crate) fn delete(&self, path: &str) -> u16 {
+        self.call("DELETE", path, "", "").status()
+    }
+
+    /// Creates a dataset with these columns, `TYPE name`, and imports the rows. Returns its path.
+    pub(crate) fn dataset(&self, columns: &[&str], csv: &str) -> String {
+        let schema = schema(columns);
+        let new = json!({"name": "Test", "schema": schema});
+        let (status, dataset) = self.json("POST", "/v1/datasets", &new);
+        assert_eq!(status, 201, "{dataset}");
+        let path = format!("/v1/datasets/{}", dataset["id"].as_str().unwrap());
+        let imported = self.csv("PUT", &format!("{path}/data"), csv);
+        assert_eq!(imported.status(), 204, "{:?}", imported.json_or_null());
+        path
+    }
+}
+
+pub(crate) fn schema(columns: &[&str]) -> Value {
+    let columns = columns.iter().map(|column| {
+        let (kind, name) = column.split_once(' ').unwrap();
+        json!({"type": kind, "name": name})
+    });
+    json!({"columns": columns.collect::<Vec<Value>>()})
 }
 
 pub(crate) type Tls = StreamOwned<ClientConnection, TcpStream>;
