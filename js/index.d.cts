@@ -143,6 +143,7 @@ export type ErrorKind =
   | "invalid_socket"
   | "io"
   | "protocol"
+  | "bug"
   | (string & {});
 
 /** Why there is no token. The message is one line. No error has a token in its message, its properties or its cause. */

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { createRequire } from "node:module";
 import fs from "node:fs";
+import net from "node:net";
 import path from "node:path";
 import test from "node:test";
 import { fileURLToPath } from "node:url";
@@ -109,4 +110,19 @@ test("a socket that is closed to the user is exit code 77 and names its owner", 
   const [, group] = await ask();
   assert.match(group, /it is open to the members of group root \(0\); ask to be added to that group, and log in again$/);
   assert.equal(server.requests.length, 0);
+});
+
+test("a socket that is replaced while connecting gets no request over that connection", async (t) => {
+  const first = await startServer(t, () => answer(200, tokenJson()));
+  const second = await startServer(t, () => answer(200, tokenJson({ generation: 8 })));
+  const connect = net.connect;
+  const connects = t.mock.method(net, "connect", (options) => {
+    if (fs.existsSync(second.socket)) {
+      fs.renameSync(second.socket, first.socket);
+    }
+    return connect(options);
+  });
+  const token = await new Broker({ socket: first.socket }).token("data");
+  assert.equal(token.generation, 8);
+  assert.deepEqual([connects.mock.callCount(), first.requests.length, second.requests.length], [2, 0, 1]);
 });
