@@ -27,6 +27,15 @@ features *ARGS:
 semver REVISION:
     cargo semver-checks -p domo-token-protocol -p domo-token-client --baseline-rev {{REVISION}}
 
+# Runs the examples of docs/languages.md. Needs Debian and root; installs missing languages.
+languages:
+    .ci/languages
+
+# Sends generated requests to the HTTP API and compares the responses with its OpenAPI document. Installs schemathesis
+# below target/ if it is missing.
+schemathesis *ARGS:
+    .ci/schemathesis {{ARGS}}
+
 # Checks the files in .github/; installs the tools below target/ if they are missing.
 forge:
     .ci/forge

@@ -1,7 +1,7 @@
 //! Each recipe of `docs/recipes.md`, with a daemon and the sandbox. Recipes whose tool is not installed are
 //! skipped.
 
-mod runner;
+pub(crate) mod runner;
 
 use std::fs;
 use std::path::Path;

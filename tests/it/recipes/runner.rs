@@ -11,11 +11,16 @@ use domo_sandbox::Sandbox;
 pub(super) const DOMO: &str = "https://api.domo.com";
 
 /// The name of the sandbox's first dataset.
-pub(super) const FIRST_DATASET: &str = "Leonhard Euler Party";
+pub(crate) const FIRST_DATASET: &str = "Leonhard Euler Party";
 
 /// Returns the recipe for the file of that name from the document.
 pub(super) fn recipe(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/recipes.md");
+    code_block("docs/recipes.md", name)
+}
+
+/// Returns the code block of a page for the file of that name.
+pub(crate) fn code_block(page: &str, name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
     let text = fs::read_to_string(path).unwrap();
     let mut lines = text.lines();
     let begins = |line: &&str| line.starts_with("```") && line.ends_with(&format!(" {name}"));
@@ -25,14 +30,14 @@ pub(super) fn recipe(name: &str) -> String {
 }
 
 /// A broker, its sandbox, and a folder to run recipes in.
-pub(super) struct Recipes {
-    pub(super) sandbox: Sandbox,
-    pub(super) daemon: Daemon,
-    pub(super) folder: tempfile::TempDir,
+pub(crate) struct Recipes {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) daemon: Daemon,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Recipes {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // The floor between two requests of a scope set is 2 s, so that a renewal waits no longer.
         let (sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(40));
         token(&daemon.ask(&["data"]));
@@ -44,7 +49,7 @@ impl Recipes {
     }
 
     /// Writes a file in which Domo's address is replaced by the sandbox's.
-    pub(super) fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.folder.path().join(name);
         let host = self
             .sandbox
@@ -63,7 +68,7 @@ impl Recipes {
     }
 
     /// A command in the folder, with a minimal environment.
-    pub(super) fn command(&self, words: &[&str], socket: &Path) -> Command {
+    pub(crate) fn command(&self, words: &[&str], socket: &Path) -> Command {
         let helper = Path::new(env!("CARGO_BIN_EXE_domo-token"));
         let path = std::env::var("PATH").unwrap();
         let mut command = Command::new(words[0]);
@@ -84,7 +89,7 @@ impl Recipes {
     }
 
     /// Runs a command. Returns its exit code, its output, and the file that it wrote.
-    pub(super) fn run(&self, words: &[&str], socket: &Path) -> (Option<i32>, String) {
+    pub(crate) fn run(&self, words: &[&str], socket: &Path) -> (Option<i32>, String) {
         let output = self.command(words, socket).output().unwrap();
         let (code, stdout, stderr) = parts(&output);
         let left = self.folder.path().join("datasets.json");
@@ -92,7 +97,7 @@ impl Recipes {
         (code, stdout + &stderr + &left)
     }
 
-    pub(super) fn statuses(&self) -> Vec<u16> {
+    pub(crate) fn statuses(&self) -> Vec<u16> {
         let calls = self.sandbox.resource_calls();
         calls.iter().map(|call| call.status).collect()
     }
