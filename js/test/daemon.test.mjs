@@ -157,3 +157,24 @@ tokens = ${JSON.stringify(names)}\ntoken_url = "${sandbox.tokenUrl}"\nallow_http
   const tokens = await Promise.all(names.map((name) => broker.token(name)));
   assert.equal(new Set(tokens.map(({ text }) => text)).size, names.length);
 });
+
+test("tokens that Domo revokes early cost no call, whether it answers 401 or 406", needsPrograms, async (t) => {
+  const flags = ["--lifetime", "20s", "--revoke-after", "1s"];
+  const { sandbox, broker } = await rig(t, { flags, tokens: ["data"] });
+  const [dataset] = await (await broker.fetch(`${sandbox.url}/v1/datasets`, { scopes: "data" })).json();
+  const calls = [
+    ["/v1/datasets", "application/json"],
+    [`/v1/datasets/${dataset.id}/data`, "text/csv"],
+  ];
+  for (const [path, accept] of calls) {
+    const before = (await broker.token("data")).generation;
+    await until(async () => {
+      const response = await broker.fetch(sandbox.url + path, { scopes: "data", headers: { accept } });
+      assert.equal(response.status, 200, path);
+      await response.arrayBuffer();
+      return (await broker.token("data")).generation !== before;
+    }, `a renewal after ${accept}`);
+  }
+  const [{ rejected }] = (await broker.status()).tokens;
+  assert.ok(rejected >= 2, String(rejected));
+});
