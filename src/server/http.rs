@@ -460,15 +460,14 @@ fn bug() -> Response {
 
 /// Returns whether `If-None-Match` names a generation (RFC 9110 §13.1.2).
 fn has_etag(fields: &[&str], generation: u64) -> bool {
-    let mut tags = fields
+    let current = format!("\"{generation}\"");
+    let is_current = |tag: &str| {
+        let tag = tag.trim();
+        tag.strip_prefix("W/").unwrap_or(tag) == current
+    };
+    fields
         .iter()
-        .flat_map(|field| field.split(','))
-        .map(str::trim);
-    tags.any(|tag| {
-        let tag = tag.strip_prefix("W/").unwrap_or(tag);
-        let quoted = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
-        tag == "*" || quoted.is_some_and(|quoted| quoted.parse() == Ok(generation))
-    })
+        .any(|field| field.trim() == "*" || field.split(',').any(is_current))
 }
 
 /// Returns whether more may follow a refusal in a watch.

@@ -91,7 +91,7 @@ pub(super) async fn run<C: Clock>(connection: Box<Connection>, server: Arc<Serve
     // answer. It can be polled again after it has completed, which happens when a watch ends.
     let mut stopped = pin!(server.end_sessions.cancelled());
     let _guard = broker.connected();
-    let served = match Session::first(connection, &server.shared, stopped.as_mut()).await {
+    let result = match Session::first(connection, &server.shared, stopped.as_mut()).await {
         Ok(None) => Ok(()),
         Ok(Some(First::Frame(session, next))) => session.serve_frames(next, broker, stopped).await,
         Ok(Some(First::Http(session, deadline))) => {
@@ -99,7 +99,7 @@ pub(super) async fn run<C: Clock>(connection: Box<Connection>, server: Arc<Serve
         }
         Err(error) => Err(error),
     };
-    if let Err(error) = served {
+    if let Err(error) = result {
         debug!(uid = peer.uid, pid = peer.pid, "connection closed: {error}");
     }
 }

@@ -106,8 +106,8 @@ fn denied_caller_receives_its_identity_and_the_log_has_the_rule() {
     let peer = granted["peer"].as_str().unwrap();
     assert!(peer.starts_with("uid 1 (daemon)"), "{peer}");
     let expected = serde_json::json!({
-        "broker": daemon.socket(), "peer": peer, "client": "acme", "scope": "data", "allowed": true,
-        "rule": granted["rule"],
+        "broker": daemon.socket(), "peer": peer, "seen_as": peer, "client": "acme", "scope": "data", "allowed": true,
+        "decision": "allowed", "rule": granted["rule"],
     });
     assert_eq!((code, &granted), (Some(0), &expected));
     let (code, denied) = explained(USER_A);

@@ -41,7 +41,11 @@ fn commands_in_documents_have_options_that_exist() {
     for command in daemon.get_subcommands() {
         of_daemon.extend(clap_options(command, false));
     }
-    let of_sandbox = clap_options(&domo_sandbox::program::Flags::command(), false);
+    let sandbox = domo_sandbox::program::Flags::command();
+    let mut of_sandbox = clap_options(&sandbox, false);
+    for command in sandbox.get_subcommands() {
+        of_sandbox.extend(clap_options(command, false));
+    }
     let of_helper: BTreeSet<String> = OPTIONS.iter().map(|o| o.long.to_owned()).collect();
     let (mut missing, mut count) = (Vec::new(), 0);
     for name in crate::docs::all_pages() {

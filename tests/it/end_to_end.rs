@@ -382,7 +382,7 @@ fn broken_caller_does_not_affect_others() {
     let mut half = UnixStream::connect(daemon.socket()).unwrap();
     half.write_all(b"DTK\x01\x20\x00").unwrap();
     for bad in [
-        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        &b"get / HTTP/1.1\r\n\r\n"[..],
         b"DTK\x01\xff\xff\xff\xff",
         b"DTK\x01\x02\x00\x00\x00\xff\xff",
         b"DTK\x01\x00\x00\x00\x00",

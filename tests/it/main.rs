@@ -28,6 +28,7 @@ mod files;
 mod fleet;
 mod health;
 mod help;
+mod http;
 mod init;
 mod isolation;
 mod languages;

@@ -194,12 +194,17 @@ fn help() -> Vec<Text> {
             });
         }
     }
-    let sandbox = domo_sandbox::program::Flags::command().render_long_help();
-    texts.push(Text {
-        name: "help/domo-sandbox --help".to_owned(),
-        passages: blocks(&sandbox.to_string()),
-        limited: false,
-    });
+    let mut sandbox = domo_sandbox::program::Flags::command();
+    sandbox.build();
+    let commands: Vec<clap::Command> = sandbox.get_subcommands().cloned().collect();
+    for mut command in [sandbox].into_iter().chain(commands) {
+        let name = command.get_bin_name().unwrap_or("domo-sandbox").to_owned();
+        texts.push(Text {
+            name: format!("help/{name} --help"),
+            passages: blocks(&command.render_long_help().to_string()),
+            limited: false,
+        });
+    }
     texts
 }
 

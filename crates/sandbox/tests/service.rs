@@ -333,7 +333,17 @@ fn help_lists_every_flag() {
     let (code, stdout, _) = run(&["--help"]);
     assert_eq!(code, Some(0));
     let flags = [
-        "port", "lifetime", "client", "https", "ca-file", "fail", "help", "version",
+        "port",
+        "lifetime",
+        "client",
+        "https",
+        "ca-file",
+        "delay",
+        "fail",
+        "fail-after",
+        "revoke-after",
+        "help",
+        "version",
     ];
     for flag in flags {
         assert!(stdout.contains(&format!(" --{flag}")), "{flag}: {stdout}");
@@ -359,6 +369,10 @@ fn wrong_flags_end_with_2_and_a_taken_port_with_71() {
         ("--client=id:secret:", "expected ID:SECRET"),
         ("--fail=199", "199"),
         ("--fail=600", "600"),
+        ("--fail=503,", "--fail"),
+        ("--fail-after=soon", "expected 200ms"),
+        ("--delay=1.5s", "expected 200ms"),
+        ("--revoke-after=ms", "expected 200ms"),
     ];
     // If the flag were accepted, the port would end the program.
     for (flag, named) in cases {

@@ -66,7 +66,7 @@ fn tables() -> BTreeMap<String, String> {
         }
         for verb in command
             .get_subcommands()
-            .filter(|verb| verb.get_name() != "help")
+            .filter(|verb| verb.get_name() != "help" && !verb.is_hide_set())
         {
             for option in own_options(verb) {
                 add(&format!("{name} {}", verb.get_name()), clap_row(option));
@@ -83,7 +83,7 @@ fn tables() -> BTreeMap<String, String> {
 fn own_options(verb: &Command) -> impl Iterator<Item = &Arg> {
     verb.get_arguments().filter(|option| {
         let is_of_all = matches!(option.get_action(), ArgAction::Help | ArgAction::Version);
-        !option.is_global_set() && !is_of_all
+        !option.is_global_set() && !is_of_all && !option.is_positional()
     })
 }
 

@@ -3,6 +3,9 @@
 #![cfg(test)]
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+#[cfg(unix)]
+pub(crate) mod run;
+
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
@@ -60,8 +63,9 @@ impl<S: Read + Write> Connection<S> {
         let (body, first) = (body.as_ref(), format!("{method} {path} HTTP/1.1"));
         let length = format!("Content-Length: {}", body.len());
         let head = format!("{first}\r\nHost: localhost\r\n{headers}{length}\r\n\r\n");
-        self.0.write_all(head.as_bytes()).unwrap();
-        self.0.write_all(body).unwrap();
+        // In one write: Nagle's algorithm would delay a second one by 40 ms.
+        let request = [head.as_bytes(), body].concat();
+        self.0.write_all(&request).unwrap();
     }
 
     /// Reads the head of a response.
