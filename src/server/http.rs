@@ -157,11 +157,12 @@ impl Session {
 
     /// Reads until a head is complete, and returns its bytes; `None` if the caller has disconnected.
     async fn read_head(&mut self) -> Result<Result<Option<Vec<u8>>, Problem>, SessionError> {
-        // RFC 9112 §2.2: some callers send an empty line after a request.
+        // RFC 9112 §2.2: some callers send empty lines after a request.
         let mut seen = 0;
         loop {
-            if self.unread.starts_with(b"\r\n") {
-                self.unread.drain(..2);
+            let empty = head::empty_lines(&self.unread);
+            if empty > 0 {
+                self.unread.drain(..empty);
                 seen = 0;
             }
             match head::length(&self.unread, seen) {

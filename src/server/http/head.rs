@@ -41,6 +41,12 @@ pub(super) enum Method {
     Other,
 }
 
+/// Returns the length of the empty lines at the start of `bytes`.
+pub(super) fn empty_lines(bytes: &[u8]) -> usize {
+    let lines = bytes.chunks_exact(2).take_while(|line| line == b"\r\n");
+    2 * lines.count()
+}
+
 /// Returns the length of the head at the start of `bytes`, once it is complete. Of these bytes, `seen` were searched
 /// before.
 ///
