@@ -476,5 +476,8 @@ fn is_last(kind: RefusalKind) -> bool {
     kind != RefusalKind::Unavailable
 }
 
+#[cfg(all(unix, any(test, fuzzing)))]
+pub(in crate::server) mod fuzzing;
+
 #[cfg(all(test, unix))]
 mod tests;
