@@ -251,7 +251,7 @@ fn report_panic(ended: Result<(), tokio::task::JoinError>) {
 }
 
 #[cfg(all(unix, any(test, fuzzing)))]
-pub(crate) use peer::fuzzing;
+pub(crate) mod fuzzing;
 
 #[cfg(test)]
 mod tests;

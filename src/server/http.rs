@@ -158,16 +158,20 @@ impl Session {
 
     /// Reads until a head is complete, and returns its bytes; `None` if the caller has disconnected.
     async fn read_head(&mut self) -> Result<Result<Option<Vec<u8>>, Problem>, SessionError> {
-        // RFC 9112 §2.2: some callers send an empty line after a request.
+        // RFC 9112 §2.2: some callers send empty lines after a request.
         let mut seen = 0;
         loop {
-            if self.unread.starts_with(b"\r\n") {
-                self.unread.drain(..2);
+            let empty = head::empty_lines(&self.unread);
+            if empty > 0 {
+                self.unread.drain(..empty);
                 seen = 0;
             }
             match head::length(&self.unread, seen) {
                 Ok(None) => seen = self.unread.len(),
-                Ok(Some(length)) => return Ok(Ok(Some(self.unread.drain(..length).collect()))),
+                Ok(Some(length)) => {
+                    let rest = self.unread.split_off(length);
+                    return Ok(Ok(Some(std::mem::replace(&mut self.unread, rest))));
+                }
                 Err(problem) => return Ok(Err(problem)),
             }
             if self.read_more().await? == 0 {
@@ -196,10 +200,7 @@ impl Session {
             ConnectionEnd::KeepOpen
         };
         let next = match route::route(&head) {
-            Ok(route) => {
-                self.serve_route(&route, &head, broker, end, stopped)
-                    .await?
-            }
+            Ok(route) => self.serve_route(route, &head, broker, end, stopped).await?,
             Err(problem) => {
                 self.respond(&problem.into(), head.method, end).await?;
                 Next::Request
@@ -217,7 +218,7 @@ impl Session {
 
     async fn serve_route<C: Clock>(
         &mut self,
-        route: &Route,
+        route: Route,
         head: &Head<'_>,
         broker: &Broker<C>,
         end: ConnectionEnd,
@@ -234,13 +235,14 @@ impl Session {
         };
         let response = match route {
             Route::Token(request, format) => {
-                let answer = self.token(request, *format, head, broker, &caller);
+                let answer = self.token(request, format, head, broker, &caller);
                 match answer.await? {
                     Some(response) => response,
                     None => return Ok(Next::End),
                 }
             }
             Route::Watch(subject) => {
+                let subject = &subject;
                 return Box::pin(self.serve_watch(subject, head, broker, &caller, stopped)).await;
             }
             Route::Status => {
@@ -252,14 +254,14 @@ impl Session {
                 return Ok(Next::Request);
             }
             Route::Explain(subject) => {
-                let explanation = broker.explain(subject, &caller);
+                let explanation = broker.explain(&subject, &caller);
                 let body = body::explanation(&explanation, self.socket());
                 Response::new(Status::OK, response::JSON, body)
             }
             Route::Live => health(api::live(broker).await),
             Route::Ready => health(api::ready(broker, &caller)),
             Route::ReadySet { client, scope } => {
-                match api::ready_set(broker, client, scope, &caller) {
+                match api::ready_set(broker, &client, &scope, &caller) {
                     Some(ready) => health(ready),
                     None => Problem::new(Kind::NotFound, api::NO_SUCH_SCOPE_SET).into(),
                 }
@@ -275,7 +277,7 @@ impl Session {
     /// Returns the response to a token request; `None` if the caller disconnects before.
     async fn token<C: Clock>(
         &mut self,
-        request: &TokenRequest,
+        request: TokenRequest,
         format: Format,
         head: &Head<'_>,
         broker: &Broker<C>,
@@ -283,7 +285,7 @@ impl Session {
     ) -> Result<Option<Response>, SessionError> {
         self.awaits_token = true;
         let renews = request.renew.is_some();
-        let request = Request::Token(request.clone());
+        let request = Request::Token(request);
         let answer = tokio::select! {
             // Most answers are ready immediately.
             biased;
@@ -474,6 +476,9 @@ fn has_etag(fields: &[&str], generation: u64) -> bool {
 fn is_last(kind: RefusalKind) -> bool {
     kind != RefusalKind::Unavailable
 }
+
+#[cfg(all(unix, any(test, fuzzing)))]
+pub(in crate::server) mod fuzzing;
 
 #[cfg(all(test, unix))]
 mod tests;
