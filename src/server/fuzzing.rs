@@ -19,12 +19,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
 use tokio::task::yield_now;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
-use super::attestor::Attestor;
-use super::connection_limits::ConnectionLimits;
+use super::Settings;
 use super::peer::Peer;
-use super::session::{self, Connection, Shared};
+use super::session::{self, Connection};
 use super::sniff::{Protocol, protocol};
 use crate::broker::{Broker, BrokerConfig, Engine};
 use crate::config::Limits;
@@ -51,7 +49,7 @@ impl Clock for FixedClock {
     }
 
     async fn sleep_until(&self, _: BootTime) {
-        pending().await
+        pending::<()>().await;
     }
 }
 
@@ -77,9 +75,7 @@ impl TokenSource for FixedSource {
 /// A broker with a token, and the runtime of its sessions.
 struct Server {
     runtime: Runtime,
-    broker: Arc<Broker<FixedClock>>,
-    limits: Arc<ConnectionLimits>,
-    shared: Arc<Shared>,
+    server: Arc<super::Server<FixedClock>>,
 }
 
 impl Server {
@@ -107,15 +103,14 @@ impl Server {
             let _handle = handle;
             engine.run().await;
         });
+        let settings = Settings {
+            limits: Limits::default(),
+            socket: PathBuf::from("/run/domo-token/broker.sock"),
+            http: true,
+        };
         let server = Self {
             runtime,
-            broker: Arc::new(broker),
-            limits: ConnectionLimits::new(Limits::default()),
-            shared: Arc::new(Shared {
-                attestor: Attestor::new(),
-                socket: PathBuf::from("/run/domo-token/broker.sock"),
-                http: true,
-            }),
+            server: Arc::new(super::Server::new(broker, settings)),
         };
         let request = b"GET /v1/token/data HTTP/1.1\r\nHost: localhost\r\n\r\n";
         // The first one waits for the token, and would not be answered after a disconnect.
@@ -136,7 +131,7 @@ impl Server {
         let connection = Connection {
             stream: ours,
             peer,
-            permit: self.limits.acquire(&peer, now).expect("no limit"),
+            permit: self.server.limits.acquire(&peer, now).expect("no limit"),
             accepted: now,
         };
         let talking = async {
@@ -151,17 +146,12 @@ impl Server {
                 let _ = writing.shutdown().await;
             };
             let mut received = Vec::new();
-            let (_, read) = tokio::join!(sending, reading.read_to_end(&mut received));
+            let ((), read) = tokio::join!(sending, reading.read_to_end(&mut received));
             // What a session has not read makes this a reset.
             let _ = read;
             received
         };
-        let session = session::run(
-            Box::new(connection),
-            Arc::clone(&self.shared),
-            Arc::clone(&self.broker),
-            CancellationToken::new(),
-        );
+        let session = session::run(Box::new(connection), Arc::clone(&self.server));
         self.runtime.block_on(async {
             let both = async { tokio::join!(session, talking) };
             let ((), received) = timeout(LIMIT, both).await.expect("the session ends");

@@ -62,8 +62,12 @@ const CHUNK: usize = 4096;
 const OPENAPI: &str = include_str!("http/openapi.json");
 
 /// Returns a whole response that rejects a caller whose connection is then closed.
-pub(super) fn rejection(problem: Problem) -> Vec<u8> {
-    Response::from(problem).final_bytes(Now::read().wall)
+/// `request` are the first bytes of its request.
+pub(super) fn rejection(problem: Problem, request: &[u8]) -> Vec<u8> {
+    let response = Response::from(problem);
+    let mut bytes = response.head(ConnectionEnd::Close, Now::read().wall);
+    bytes.extend_from_slice(response.body_for(Method::of(request)));
+    bytes
 }
 
 /// What follows a response.
@@ -84,7 +88,8 @@ impl Session {
         deadline: Instant,
     ) -> Result<(), SessionError> {
         if let Err(cause) = self.permit.begin_http() {
-            return self.reject(Problem::busy(cause)).await;
+            let method = Method::of(&self.unread);
+            return self.reject(Problem::busy(cause), method).await;
         }
         let mut head = tokio::select! {
             biased;
@@ -95,7 +100,10 @@ impl Session {
             let bytes = match head {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => return Ok(()),
-                Err(problem) => return self.reject(problem).await,
+                Err(problem) => {
+                    let method = Method::of(&self.unread);
+                    return self.reject(problem, method).await;
+                }
             };
             self.permit.wait_for_turn().await;
             let next = self.serve_request(&bytes, broker, stopped.as_mut()).await?;
@@ -111,8 +119,8 @@ impl Session {
     }
 
     /// Sends a response after which the connection ends.
-    async fn reject(&mut self, problem: Problem) -> Result<(), SessionError> {
-        self.respond(&problem.into(), Method::Get, ConnectionEnd::Close)
+    async fn reject(&mut self, problem: Problem, method: Method) -> Result<(), SessionError> {
+        self.respond(&problem.into(), method, ConnectionEnd::Close)
             .await?;
         self.discard().await;
         Ok(())
@@ -189,7 +197,7 @@ impl Session {
         let head = match head::parse(bytes) {
             Ok(head) => head,
             Err(problem) => {
-                self.reject(problem).await?;
+                self.reject(problem, Method::of(bytes)).await?;
                 return Ok(Next::End);
             }
         };
@@ -336,11 +344,7 @@ impl Session {
     ) -> Result<(), SessionError> {
         self.awaits_token = false;
         let head = response.head(end, Now::read().wall);
-        let body: &[u8] = match method {
-            Method::Head => &[],
-            Method::Get | Method::Other => &response.body,
-        };
-        self.send(&head, body).await
+        self.send(&head, response.body_for(method)).await
     }
 
     async fn serve_status<C: Clock>(

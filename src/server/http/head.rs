@@ -48,6 +48,19 @@ pub(super) fn empty_lines(bytes: &[u8]) -> usize {
     2 * lines.count()
 }
 
+impl Method {
+    /// Returns the method of a request by its first bytes, even if the request is invalid.
+    pub(super) fn of(start: &[u8]) -> Self {
+        if start.starts_with(b"GET ") {
+            Self::Get
+        } else if start.starts_with(b"HEAD ") {
+            Self::Head
+        } else {
+            Self::Other
+        }
+    }
+}
+
 /// Returns the length of the head at the start of `bytes`, once it is complete. Of these bytes, `seen` were searched
 /// before.
 ///
@@ -115,11 +128,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head<'_>, Problem> {
     fields.check_host()?;
     fields.check_origin()?;
     Ok(Head {
-        method: match method {
-            "GET" => Method::Get,
-            "HEAD" => Method::Head,
-            _ => Method::Other,
-        },
+        method: Method::of(bytes),
         target,
         has_body,
         closes: fields.closes(),

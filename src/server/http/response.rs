@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use zeroize::Zeroizing;
 
+use super::head::Method;
 use super::problem::{Problem, Status};
 
 pub(super) const JSON: &str = "application/json";
@@ -70,11 +71,12 @@ impl Response {
         head
     }
 
-    /// Returns head and body as one piece, for the only response of a connection.
-    pub(in crate::server) fn final_bytes(&self, now: SystemTime) -> Vec<u8> {
-        let mut bytes = self.head(ConnectionEnd::Close, now);
-        bytes.extend_from_slice(&self.body);
-        bytes
+    /// Returns the body, which a response to HEAD does not have.
+    pub(super) fn body_for(&self, method: Method) -> &[u8] {
+        match method {
+            Method::Head => &[],
+            Method::Get | Method::Other => &self.body,
+        }
     }
 }
 
