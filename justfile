@@ -40,6 +40,10 @@ schemathesis *ARGS:
 forge:
     .ci/forge
 
+# Checks the Node package; installs its tools below target/. With NODE_18=1, also with Node 18.
+js:
+    js/check
+
 # `just bench L1 L3` measures only these rows, `--rounds N` sets the number of rounds, `--json` prints JSON, `--write
 # docs/performance.md` replaces the table there. Needs a C compiler.
 #

@@ -33,7 +33,7 @@ pub use operations::operations;
 type Target = fn(&[u8]);
 
 /// The targets, each with the name of its corpus.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("frames", frames),
     ("config", config),
     ("answers", answers),
@@ -41,6 +41,8 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("processes", processes),
     ("durations", durations),
     ("operations", operations),
+    ("heads", heads),
+    ("sniff", sniff),
 ];
 
 /// Frames and messages: what can be decoded comes back as it was.
@@ -141,6 +143,16 @@ pub fn processes(bytes: &[u8]) {
         return;
     };
     server::fuzzing::process(text);
+}
+
+/// Heads of HTTP requests: their end, their meaning and their route.
+pub fn heads(bytes: &[u8]) {
+    server::fuzzing::head(bytes);
+}
+
+/// Sessions of callers that send anything, in pieces whose lengths are the first two bytes.
+pub fn sniff(bytes: &[u8]) {
+    server::fuzzing::session(bytes);
 }
 
 /// Durations as people write them.

@@ -125,17 +125,7 @@ pub async fn serve<C: Clock>(
     settings: Settings,
     stop: CancellationToken,
 ) {
-    let server = Arc::new(Server {
-        broker,
-        limits: ConnectionLimits::new(settings.limits),
-        rejecter: Rejecter::new(settings.http),
-        shared: Arc::new(Shared {
-            attestor: Attestor::new(),
-            socket: settings.socket,
-            http: settings.http,
-        }),
-        end_sessions: CancellationToken::new(),
-    });
+    let server = Arc::new(Server::new(broker, settings));
     let mut warn_limit = WarnLimit::default();
     let mut sessions = JoinSet::new();
     let mut empty: Option<BootTime> = None;
@@ -189,6 +179,20 @@ struct Server<C> {
 }
 
 impl<C: Clock> Server<C> {
+    fn new(broker: Broker<C>, settings: Settings) -> Self {
+        Self {
+            broker,
+            limits: ConnectionLimits::new(settings.limits),
+            rejecter: Rejecter::new(settings.http),
+            shared: Arc::new(Shared {
+                attestor: Attestor::new(),
+                socket: settings.socket,
+                http: settings.http,
+            }),
+            end_sessions: CancellationToken::new(),
+        }
+    }
+
     /// Starts a session for a caller, or rejects it if there is no room.
     async fn admit(self: &Arc<Self>, stream: Stream, peer: Peer, sessions: &mut JoinSet<()>) {
         let accepted = boot_now();
@@ -251,7 +255,7 @@ fn report_panic(ended: Result<(), tokio::task::JoinError>) {
 }
 
 #[cfg(all(unix, any(test, fuzzing)))]
-pub(crate) use peer::fuzzing;
+pub(crate) mod fuzzing;
 
 #[cfg(test)]
 mod tests;

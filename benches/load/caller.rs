@@ -53,6 +53,35 @@ impl Caller {
         Ok(answer)
     }
 
+    /// Sends an HTTP request. Returns the length of the response, which has a token.
+    pub(crate) fn first_http(&mut self, request: &[u8]) -> io::Result<usize> {
+        self.send(request)?;
+        let mut read = 0;
+        loop {
+            let room = self.buffer.get_mut(read..).unwrap_or_default();
+            match self.stream.read(room)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                more => read += more,
+            }
+            let answer = self.buffer.get(..read).unwrap_or_default();
+            let answer = String::from_utf8_lossy(answer);
+            let Some((head, body)) = answer.split_once("\r\n\r\n") else {
+                continue;
+            };
+            let mut fields = head.lines();
+            let status = fields.next();
+            if status != Some("HTTP/1.1 200 OK") {
+                return Err(io::Error::other(format!("{status:?} instead of a token")));
+            }
+            let length = fields.find_map(|field| field.strip_prefix("Content-Length: "));
+            let length: Option<usize> = length.and_then(|length| length.parse().ok());
+            let length = length.ok_or(io::ErrorKind::InvalidData)?;
+            if body.len() == length {
+                return Ok(read);
+            }
+        }
+    }
+
     /// Makes one round trip. Returns the length of the response.
     pub(crate) fn ask(&mut self, request: &[u8]) -> io::Result<usize> {
         self.stream.write_all(request)?;
@@ -82,14 +111,21 @@ pub(crate) struct Connections {
 impl Connections {
     /// Opens that many connections, each with one response.
     pub(crate) fn connect(socket: &Path, count: usize, opening: &[u8]) -> io::Result<Self> {
-        let poller = epoll::create(CreateFlags::CLOEXEC)?;
         let mut streams = Vec::with_capacity(count);
-        for number in 0..count {
+        for _ in 0..count {
             let mut caller = Caller::connect(socket)?;
             caller.first(opening)?;
-            let data = EventData::new_u64(u64::try_from(number).unwrap_or(0));
-            epoll::add(&poller, &caller.stream, data, EventFlags::IN)?;
             streams.push(caller.stream);
+        }
+        Self::of(streams)
+    }
+
+    /// Returns connections that wait for no response.
+    pub(crate) fn of(streams: Vec<UnixStream>) -> io::Result<Self> {
+        let poller = epoll::create(CreateFlags::CLOEXEC)?;
+        for (number, stream) in streams.iter().enumerate() {
+            let data = EventData::new_u64(u64::try_from(number).unwrap_or(0));
+            epoll::add(&poller, stream, data, EventFlags::IN)?;
         }
         Ok(Self { streams, poller })
     }

@@ -62,8 +62,12 @@ const CHUNK: usize = 4096;
 const OPENAPI: &str = include_str!("http/openapi.json");
 
 /// Returns a whole response that rejects a caller whose connection is then closed.
-pub(super) fn rejection(problem: Problem) -> Vec<u8> {
-    Response::from(problem).final_bytes(Now::read().wall)
+/// `request` are the first bytes of its request.
+pub(super) fn rejection(problem: Problem, request: &[u8]) -> Vec<u8> {
+    let response = Response::from(problem);
+    let mut bytes = response.head(ConnectionEnd::Close, Now::read().wall);
+    bytes.extend_from_slice(response.body_for(Method::of(request)));
+    bytes
 }
 
 /// What follows a response.
@@ -84,7 +88,8 @@ impl Session {
         deadline: Instant,
     ) -> Result<(), SessionError> {
         if let Err(cause) = self.permit.begin_http() {
-            return self.reject(Problem::busy(cause)).await;
+            let method = Method::of(&self.unread);
+            return self.reject(Problem::busy(cause), method).await;
         }
         let mut head = tokio::select! {
             biased;
@@ -95,7 +100,10 @@ impl Session {
             let bytes = match head {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => return Ok(()),
-                Err(problem) => return self.reject(problem).await,
+                Err(problem) => {
+                    let method = Method::of(&self.unread);
+                    return self.reject(problem, method).await;
+                }
             };
             self.permit.wait_for_turn().await;
             let next = self.serve_request(&bytes, broker, stopped.as_mut()).await?;
@@ -111,8 +119,8 @@ impl Session {
     }
 
     /// Sends a response after which the connection ends.
-    async fn reject(&mut self, problem: Problem) -> Result<(), SessionError> {
-        self.respond(&problem.into(), Method::Get, ConnectionEnd::Close)
+    async fn reject(&mut self, problem: Problem, method: Method) -> Result<(), SessionError> {
+        self.respond(&problem.into(), method, ConnectionEnd::Close)
             .await?;
         self.discard().await;
         Ok(())
@@ -158,16 +166,20 @@ impl Session {
 
     /// Reads until a head is complete, and returns its bytes; `None` if the caller has disconnected.
     async fn read_head(&mut self) -> Result<Result<Option<Vec<u8>>, Problem>, SessionError> {
-        // RFC 9112 §2.2: some callers send an empty line after a request.
+        // RFC 9112 §2.2: some callers send empty lines after a request.
         let mut seen = 0;
         loop {
-            if self.unread.starts_with(b"\r\n") {
-                self.unread.drain(..2);
+            let empty = head::empty_lines(&self.unread);
+            if empty > 0 {
+                self.unread.drain(..empty);
                 seen = 0;
             }
             match head::length(&self.unread, seen) {
                 Ok(None) => seen = self.unread.len(),
-                Ok(Some(length)) => return Ok(Ok(Some(self.unread.drain(..length).collect()))),
+                Ok(Some(length)) => {
+                    let rest = self.unread.split_off(length);
+                    return Ok(Ok(Some(std::mem::replace(&mut self.unread, rest))));
+                }
                 Err(problem) => return Ok(Err(problem)),
             }
             if self.read_more().await? == 0 {
@@ -185,7 +197,7 @@ impl Session {
         let head = match head::parse(bytes) {
             Ok(head) => head,
             Err(problem) => {
-                self.reject(problem).await?;
+                self.reject(problem, Method::of(bytes)).await?;
                 return Ok(Next::End);
             }
         };
@@ -196,10 +208,7 @@ impl Session {
             ConnectionEnd::KeepOpen
         };
         let next = match route::route(&head) {
-            Ok(route) => {
-                self.serve_route(&route, &head, broker, end, stopped)
-                    .await?
-            }
+            Ok(route) => self.serve_route(route, &head, broker, end, stopped).await?,
             Err(problem) => {
                 self.respond(&problem.into(), head.method, end).await?;
                 Next::Request
@@ -217,7 +226,7 @@ impl Session {
 
     async fn serve_route<C: Clock>(
         &mut self,
-        route: &Route,
+        route: Route,
         head: &Head<'_>,
         broker: &Broker<C>,
         end: ConnectionEnd,
@@ -234,13 +243,14 @@ impl Session {
         };
         let response = match route {
             Route::Token(request, format) => {
-                let answer = self.token(request, *format, head, broker, &caller);
+                let answer = self.token(request, format, head, broker, &caller);
                 match answer.await? {
                     Some(response) => response,
                     None => return Ok(Next::End),
                 }
             }
             Route::Watch(subject) => {
+                let subject = &subject;
                 return Box::pin(self.serve_watch(subject, head, broker, &caller, stopped)).await;
             }
             Route::Status => {
@@ -252,14 +262,14 @@ impl Session {
                 return Ok(Next::Request);
             }
             Route::Explain(subject) => {
-                let explanation = broker.explain(subject, &caller);
+                let explanation = broker.explain(&subject, &caller);
                 let body = body::explanation(&explanation, self.socket());
                 Response::new(Status::OK, response::JSON, body)
             }
             Route::Live => health(api::live(broker).await),
             Route::Ready => health(api::ready(broker, &caller)),
             Route::ReadySet { client, scope } => {
-                match api::ready_set(broker, client, scope, &caller) {
+                match api::ready_set(broker, &client, &scope, &caller) {
                     Some(ready) => health(ready),
                     None => Problem::new(Kind::NotFound, api::NO_SUCH_SCOPE_SET).into(),
                 }
@@ -275,7 +285,7 @@ impl Session {
     /// Returns the response to a token request; `None` if the caller disconnects before.
     async fn token<C: Clock>(
         &mut self,
-        request: &TokenRequest,
+        request: TokenRequest,
         format: Format,
         head: &Head<'_>,
         broker: &Broker<C>,
@@ -283,7 +293,7 @@ impl Session {
     ) -> Result<Option<Response>, SessionError> {
         self.awaits_token = true;
         let renews = request.renew.is_some();
-        let request = Request::Token(request.clone());
+        let request = Request::Token(request);
         let answer = tokio::select! {
             // Most answers are ready immediately.
             biased;
@@ -334,11 +344,7 @@ impl Session {
     ) -> Result<(), SessionError> {
         self.awaits_token = false;
         let head = response.head(end, Now::read().wall);
-        let body: &[u8] = match method {
-            Method::Head => &[],
-            Method::Get | Method::Other => &response.body,
-        };
-        self.send(&head, body).await
+        self.send(&head, response.body_for(method)).await
     }
 
     async fn serve_status<C: Clock>(
@@ -474,6 +480,9 @@ fn has_etag(fields: &[&str], generation: u64) -> bool {
 fn is_last(kind: RefusalKind) -> bool {
     kind != RefusalKind::Unavailable
 }
+
+#[cfg(all(unix, any(test, fuzzing)))]
+pub(in crate::server) mod fuzzing;
 
 #[cfg(all(test, unix))]
 mod tests;

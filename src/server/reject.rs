@@ -101,7 +101,7 @@ async fn send(stream: Stream, sent: &[u8], http: bool, cause: String, accepted: 
 /// Returns the only answer to a caller that has sent these bytes.
 fn answer(sent: &[u8], http: bool, cause: String, accepted: BootTime) -> Zeroizing<Vec<u8>> {
     if http && is_http(sent) {
-        return Zeroizing::new(http::rejection(Problem::busy(cause)));
+        return Zeroizing::new(http::rejection(Problem::busy(cause), sent));
     }
     first_answer(greeting_for(sent, accepted), &busy(cause)).unwrap_or_default()
 }
@@ -166,7 +166,7 @@ mod backlog {
     fn bytes(sent: &[u8], refusal: &Refusal) -> Zeroizing<Vec<u8>> {
         let (now, refusal) = (boot_now(), refusal.clone());
         if is_http(sent) {
-            return Zeroizing::new(http::rejection(Problem::of_refusal(refusal, now)));
+            return Zeroizing::new(http::rejection(Problem::of_refusal(refusal, now), sent));
         }
         first_answer(greeting_for(sent, now), &Response::Refusal(refusal)).unwrap_or_default()
     }

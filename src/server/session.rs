@@ -132,7 +132,7 @@ impl Drop for Session {
         // Without waiting: a caller that does not read needs no message.
         match self.protocol {
             Protocol::Http => {
-                let response = http::rejection(Problem::busy(cause));
+                let response = http::rejection(Problem::busy(cause), &[]);
                 let _ = self.stream.try_write(&response, &[]);
             }
             Protocol::Frames => {

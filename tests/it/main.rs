@@ -40,6 +40,7 @@ mod memory_wipe;
 mod messages;
 mod namespaces;
 mod no_broker;
+mod node;
 mod oauth_responses;
 mod onboarding;
 mod openapi;

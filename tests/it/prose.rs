@@ -27,8 +27,9 @@ use rules::Found;
 const ALLOWED: [(&str, &str, &str); 0] = [];
 
 /// What is not prose of this project.
-const SKIPPED: [&str; 5] = [
+const SKIPPED: [&str; 6] = [
     "target/",
+    "js/node_modules/",
     "fuzz/target/",
     "fuzz/corpus/",
     "tests/config/",
@@ -89,8 +90,10 @@ fn text_of_file(name: String) -> Option<Text> {
         || is_script;
     let read = || fs::read_to_string(root().join(&name)).unwrap();
     let passages = match extension {
-        // C has the same comments as Rust.
-        Some("c" | "h" | "rs") => comments::of_rust(&read()),
+        // C and JavaScript have the same comments as Rust.
+        Some("c" | "h" | "rs" | "js" | "cjs" | "mjs" | "ts" | "cts" | "mts") => {
+            comments::of_rust(&read())
+        }
         Some("md") => markdown::passages(&read()),
         Some("txt") if name == "tests/messages.txt" => messages(&read()),
         _ if has_hashes => {

@@ -3,6 +3,7 @@
 mod cold;
 mod held;
 mod helper;
+mod http;
 mod idle;
 mod outage;
 mod scale;
@@ -19,7 +20,7 @@ pub(crate) use held::ask;
 type Measure = fn(&Plan) -> io::Result<Vec<Row>>;
 
 /// The functions that measure each row.
-pub(crate) const ALL: [(&str, Measure); 8] = [
+pub(crate) const ALL: [(&str, Measure); 9] = [
     ("L1", helper::run),
     ("L2", held::run),
     ("L3", trip::run),
@@ -28,4 +29,5 @@ pub(crate) const ALL: [(&str, Measure); 8] = [
     ("L8", idle::run),
     ("L9", outage::run),
     ("L10", scale::run),
+    ("L11", http::run),
 ];

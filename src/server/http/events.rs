@@ -46,7 +46,7 @@ impl Session {
         let problem = match api::handle(broker, &request, caller).await {
             Ok(Answer::Watch(watch)) => match self.permit.begin_watch() {
                 Ok(()) => {
-                    let seen = head.last_event_id.and_then(|id| id.parse().ok());
+                    let seen = head.last_event_id;
                     self.send_events(watch, seen, broker, stopped).await?;
                     self.permit.end_watch();
                     return Ok(Next::End);
@@ -63,11 +63,11 @@ impl Session {
     }
 
     /// Sends events until the scope set is removed, the caller loses its right to it, disconnects or does not
-    /// read, or the daemon stops. A first token of the generation `seen` is skipped.
+    /// read, or the daemon stops. A first token whose generation is `seen` is skipped.
     async fn send_events<C: Clock>(
         &mut self,
         mut watch: Box<Watch<C>>,
-        mut seen: Option<u64>,
+        mut seen: Option<&str>,
         broker: &Broker<C>,
         mut stopped: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), SessionError> {
@@ -94,8 +94,8 @@ impl Session {
             };
             match news {
                 Ok(token) => {
-                    let generation = token.validity().generation;
-                    if seen.take() != Some(generation) {
+                    let generation = token.validity().generation.to_string();
+                    if seen.take() != Some(&*generation) {
                         let event = token_event(&token, self.socket(), Now::read());
                         self.send(&chunk(&event), &[]).await?;
                     }

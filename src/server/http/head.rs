@@ -1,9 +1,10 @@
 //! Parses the head of an HTTP/1.1 request (RFC 9112), and rejects what is ambiguous: a head that two programs could
 //! read differently. Bytes in, values out.
 
+use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use httparse::{EMPTY_HEADER, Header};
+use httparse::Header;
 
 use super::problem::{Kind, Problem};
 
@@ -41,6 +42,25 @@ pub(super) enum Method {
     Other,
 }
 
+/// Returns the length of the empty lines at the start of `bytes`.
+pub(super) fn empty_lines(bytes: &[u8]) -> usize {
+    let lines = bytes.chunks_exact(2).take_while(|line| line == b"\r\n");
+    2 * lines.count()
+}
+
+impl Method {
+    /// Returns the method of a request by its first bytes, even if the request is invalid.
+    pub(super) fn of(start: &[u8]) -> Self {
+        if start.starts_with(b"GET ") {
+            Self::Get
+        } else if start.starts_with(b"HEAD ") {
+            Self::Head
+        } else {
+            Self::Other
+        }
+    }
+}
+
 /// Returns the length of the head at the start of `bytes`, once it is complete. Of these bytes, `seen` were searched
 /// before.
 ///
@@ -75,9 +95,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head<'_>, Problem> {
     if has_bare_line_end(bytes) {
         return Err(bad("each line of a request must end with CR and LF"));
     }
-    let mut fields = [EMPTY_HEADER; MAX_HEADERS];
-    let mut request = httparse::Request::new(&mut fields);
-    match request.parse(bytes) {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(bytes, &mut fields) {
         Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
         Ok(_) => return Err(bad("the request is incomplete")),
         Err(httparse::Error::Version) => return Err(version_problem(bytes)),
@@ -108,11 +128,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head<'_>, Problem> {
     fields.check_host()?;
     fields.check_origin()?;
     Ok(Head {
-        method: match method {
-            "GET" => Method::Get,
-            "HEAD" => Method::Head,
-            _ => Method::Other,
-        },
+        method: Method::of(bytes),
         target,
         has_body,
         closes: fields.closes(),
@@ -207,11 +223,13 @@ impl<'a> Fields<'_, 'a> {
 
     fn check_origin(&self) -> Result<(), Problem> {
         let is_forbidden = |field: &&Header<'_>| {
-            let name = field.name.to_ascii_lowercase();
-            FORBIDDEN.contains(&&*name)
-                || FORBIDDEN_PREFIXES
-                    .iter()
-                    .any(|prefix| name.starts_with(prefix))
+            let name = field.name;
+            let has_prefix = |prefix: &&str| {
+                let start = name.get(..prefix.len());
+                start.is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+            };
+            let is_name = |forbidden: &&str| name.eq_ignore_ascii_case(forbidden);
+            FORBIDDEN.iter().any(is_name) || FORBIDDEN_PREFIXES.iter().any(has_prefix)
         };
         let Some(field) = self.0.iter().find(is_forbidden) else {
             return Ok(());

@@ -69,7 +69,7 @@ impl Kind {
         match self {
             Self::BadRequest => "The request is invalid",
             Self::ForbiddenOrigin => "Requests of web pages and proxies are rejected",
-            Self::NotFound => "No such path",
+            Self::NotFound => "Not found",
             Self::MethodNotAllowed => "The path does not have this method",
             Self::HeadTooLarge => "The head of the request is too large",
             Self::VersionNotSupported => "The HTTP version is not supported",
@@ -81,7 +81,7 @@ impl Kind {
                 RefusalKind::MinTtlTooLong => "No token is valid for that long",
                 RefusalKind::Gone => "The scope set was removed",
                 RefusalKind::Denied => "Rejected by Domo",
-                RefusalKind::Busy => "The broker is at a limit",
+                RefusalKind::Busy => "The broker is busy",
                 RefusalKind::Unavailable => "No token is available now",
             },
         }

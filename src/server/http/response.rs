@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use zeroize::Zeroizing;
 
+use super::head::Method;
 use super::problem::{Problem, Status};
 
 pub(super) const JSON: &str = "application/json";
@@ -54,26 +55,28 @@ impl Response {
         let mut head = start(self.status, end, now);
         if self.status != Status::NOT_MODIFIED {
             field(&mut head, "Content-Type", self.content_type);
-            field(&mut head, "Content-Length", self.body.len());
+            field(&mut head, "Content-Length", &self.body.len().to_string());
         }
         if let Some(generation) = self.generation {
-            field(&mut head, "ETag", format_args!("\"{generation}\""));
+            field(&mut head, "ETag", &format!("\"{generation}\""));
         }
         if let Some(methods) = self.allow {
             field(&mut head, "Allow", methods);
         }
         if let Some(millis) = self.retry_after_ms {
-            field(&mut head, "Retry-After", millis.div_ceil(1000));
+            let seconds = millis.div_ceil(1000);
+            field(&mut head, "Retry-After", &seconds.to_string());
         }
         head.extend_from_slice(b"\r\n");
         head
     }
 
-    /// Returns head and body as one piece, for the only response of a connection.
-    pub(in crate::server) fn final_bytes(&self, now: SystemTime) -> Vec<u8> {
-        let mut bytes = self.head(ConnectionEnd::Close, now);
-        bytes.extend_from_slice(&self.body);
-        bytes
+    /// Returns the body, which a response to HEAD does not have.
+    pub(super) fn body_for(&self, method: Method) -> &[u8] {
+        match method {
+            Method::Head => &[],
+            Method::Get | Method::Other => &self.body,
+        }
     }
 }
 
@@ -119,9 +122,11 @@ pub(super) fn chunk(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
 
 fn start(Status(status, reason): Status, end: ConnectionEnd, now: SystemTime) -> Vec<u8> {
     let mut head = Vec::with_capacity(256);
-    // Writing to memory can't fail.
-    let _ = write!(head, "HTTP/1.1 {status} {reason}\r\n");
-    field(&mut head, "Date", httpdate::HttpDate::from(now));
+    append(
+        &mut head,
+        ["HTTP/1.1 ", &status.to_string(), " ", reason, "\r\n"],
+    );
+    field(&mut head, "Date", &httpdate::fmt_http_date(now));
     field(&mut head, "Cache-Control", "no-store");
     if end == ConnectionEnd::Close {
         field(&mut head, "Connection", "close");
@@ -129,7 +134,13 @@ fn start(Status(status, reason): Status, end: ConnectionEnd, now: SystemTime) ->
     head
 }
 
-fn field(head: &mut Vec<u8>, name: &str, value: impl std::fmt::Display) {
-    // Writing to memory can't fail.
-    let _ = write!(head, "{name}: {value}\r\n");
+fn field(head: &mut Vec<u8>, name: &str, value: &str) {
+    append(head, [name, ": ", value, "\r\n"]);
+}
+
+/// Appends texts. A formatter would take several times as many instructions.
+fn append<const N: usize>(head: &mut Vec<u8>, texts: [&str; N]) {
+    for text in texts {
+        head.extend_from_slice(text.as_bytes());
+    }
 }

@@ -145,6 +145,8 @@ fn last_event_id_of_the_current_token_skips_it() {
         String::new(),
         "x".to_owned(),
         format!("{current}0"),
+        format!("0{current}"),
+        format!("+{current}"),
     ] {
         let mut watch = Watch::start(&daemon, "/v1/watch/data", &[("Last-Event-ID", &other)]);
         assert_eq!(watch.token().1, generation, "after {other:?}");

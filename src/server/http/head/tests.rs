@@ -200,3 +200,18 @@ fn body_is_noticed() {
     assert!(has_body(&["Content-Length: 10"]));
     assert!(has_body(&["Transfer-Encoding: chunked"]));
 }
+
+#[test]
+fn empty_lines_before_a_request_are_found_whatever_follows() {
+    for (bytes, expected) in [
+        (&b"GET / HTTP/1.1\r\n"[..], 0),
+        (b"\r\nGET", 2),
+        (b"\r\n\r\n\r\nGET", 6),
+        (b"\r\n\r", 2),
+        (b"\r", 0),
+        (b"\n\r\n", 0),
+        (b"\r\n\n\r\n", 2),
+    ] {
+        assert_eq!(empty_lines(bytes), expected, "{bytes:?}");
+    }
+}

@@ -1,0 +1,4 @@
+// See index.js.
+import implementation from "./lib/testing.cjs";
+
+export const { FakeBroker } = implementation;
