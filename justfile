@@ -31,8 +31,8 @@ semver REVISION:
 languages:
     .ci/languages
 
-# Sends generated requests to the HTTP API and compares the responses with its OpenAPI document. Installs schemathesis
-# below target/ if it is missing.
+# Compares the HTTP API with its OpenAPI document, by a generated client and by generated requests. Installs the tools
+# below target/ if they are missing.
 schemathesis *ARGS:
     .ci/schemathesis {{ARGS}}
 

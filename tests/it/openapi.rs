@@ -19,7 +19,7 @@ use crate::common::{Daemon, HOUR, config_text, sandbox};
 use document::{Document, Operation};
 use domo_sandbox::{Fault, Sandbox};
 use exchange::{Response, connect, exchange, exchange_until, get, request};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The HTTP connections that a user may have.
 const CONNECTIONS: usize = 32;
@@ -34,6 +34,8 @@ struct Recorder {
     document: Document,
     seen: BTreeSet<Operation>,
     kinds: BTreeSet<String>,
+    /// The title and the detail of each problem, by `in_general`.
+    texts: BTreeSet<(String, String)>,
 }
 
 impl Recorder {
@@ -42,6 +44,7 @@ impl Recorder {
             document: Document::read(),
             seen: BTreeSet::new(),
             kinds: BTreeSet::new(),
+            texts: BTreeSet::new(),
         }
     }
 
@@ -70,6 +73,7 @@ impl Recorder {
             let kind = problem["type"].as_str().unwrap();
             let kind = kind.strip_prefix("urn:domo-token:").unwrap();
             self.kinds.insert(kind.to_owned());
+            self.texts.insert(in_general(&problem));
         }
     }
 
@@ -81,6 +85,17 @@ impl Recorder {
             self.send(socket, path, &method, &request, status);
         }
     }
+}
+
+/// Returns the title and the detail of a problem, without quoted names, numbers, and what Domo answered.
+fn in_general(problem: &Value) -> (String, String) {
+    let text = |field| problem[field].as_str().unwrap();
+    let (own, _) = text("detail")
+        .split_once("Domo returned")
+        .unwrap_or((text("detail"), ""));
+    let own: Vec<&str> = own.split('"').step_by(2).collect();
+    let own = own.join("\"\"").replace(|c: char| c.is_ascii_digit(), "");
+    (text("title").to_owned(), own)
 }
 
 /// Returns whether an event is complete.
@@ -157,6 +172,7 @@ fn send_tokens(recorder: &mut Recorder, socket: &Path) {
     }
     recorder.send_each(socket, TOKEN, "/v1/token/audit", &[], 404);
     recorder.send_each(socket, TOKEN, "/v1/token/data?min_ttl=2h", &[], 409);
+    recorder.send_each(socket, TOKEN, "/v1/token/data?min-ttl=90s", &[], 400);
     recorder.send_each(socket, READY, "/readyz/acme/audit", &[], 404);
     let explain = "/v1/explain/{SCOPES}";
     for scopes in ["data", "user", "audit"] {
@@ -197,6 +213,23 @@ fn send_without_a_token(recorder: &mut Recorder) {
     sandbox.recover();
 }
 
+fn send_while_domo_fails(recorder: &mut Recorder) {
+    let sandbox = sandbox(HOUR);
+    sandbox.always(Fault::status(503));
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let target = "/v1/token/data?timeout=0";
+    until(|| {
+        let body = get(&daemon.socket(), target).body;
+        let body = String::from_utf8(body).unwrap();
+        if body.contains("Domo returned") {
+            Ok(())
+        } else {
+            Err(body)
+        }
+    });
+    recorder.send_each(&daemon.socket(), TOKEN, target, &[], 503);
+}
+
 /// Problems that belong to no documented operation.
 fn send_to_no_operation(recorder: &mut Recorder, socket: &Path) {
     let document = Document::read();
@@ -227,6 +260,7 @@ fn each_documented_response_is_sent_and_has_its_form() {
 
     let rejected = Daemon::start(&config_text(&sandbox, "[\"nosuch\"]"));
     recorder.send_each(&rejected.socket(), TOKEN, "/v1/token/nosuch", &[], 424);
+    send_while_domo_fails(&mut recorder);
     send_without_a_token(&mut recorder);
 
     let documented = recorder.document.operations();
@@ -242,6 +276,18 @@ fn each_documented_response_is_sent_and_has_its_form() {
     let mut kinds = recorder.document.kinds();
     assert!(kinds.remove("bug"));
     assert_eq!(recorder.kinds, kinds);
+
+    for example in recorder.document.examples() {
+        // A bug is not sent. `not_permitted` begins with the caller.
+        let is_reachable =
+            example["type"].is_string() && ![json!(500), json!(403)].contains(&example["status"]);
+        let is_sent = || recorder.texts.contains(&in_general(&example));
+        assert!(
+            !is_reachable || is_sent(),
+            "{example} is none of {:#?}",
+            recorder.texts
+        );
+    }
 }
 
 /// Returns the data of the events of that name.

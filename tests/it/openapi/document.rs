@@ -84,7 +84,7 @@ impl Document {
 
     /// Returns each kind of problem with its status and exit code.
     pub(super) fn problems(&self) -> Vec<(String, u64, u64)> {
-        let problems = self.at("/components/schemas/Problem/oneOf");
+        let problems = self.at("/components/schemas/Problem/dependentSchemas/type/oneOf");
         let problems: Vec<_> = problems.as_array().unwrap().iter().collect();
         assert_eq!(problems.len(), self.kinds().len());
         let constant = |problem: &Value, field| problem["properties"][field]["const"].clone();
@@ -145,6 +145,13 @@ impl Document {
         };
         let schema = own + &pointer(&["content", media_type, "schema"]);
         self.check(&schema, &body);
+    }
+
+    /// Returns the examples.
+    pub(super) fn examples(&self) -> Vec<Value> {
+        let mut found = Vec::new();
+        find_examples(&self.0, "", &mut found);
+        found.into_iter().map(|(_, value)| value).collect()
     }
 
     /// Checks each example of a schema or a media type against its schema, and returns their number.
