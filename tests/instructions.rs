@@ -12,6 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::common::print_skip;
 use crate::common::sandbox_and_folder;
 use common::{Daemon, HOUR};
 use domo_token_protocol::frame::{self, HEAD};
@@ -28,7 +29,7 @@ const MANY: u64 = 2500;
 #[test]
 fn cached_token_costs_at_most_the_stated_number_of_instructions() {
     let Some(program) = env::var_os("DOMO_TOKEND") else {
-        println!("skipped: DOMO_TOKEND names no daemon that is built for speed: just instructions");
+        print_skip("DOMO_TOKEND names no daemon that is built for speed: just instructions");
         return;
     };
     let found = Command::new("valgrind")
@@ -36,7 +37,7 @@ fn cached_token_costs_at_most_the_stated_number_of_instructions() {
         .stdout(Stdio::null())
         .status();
     if found.is_err() {
-        println!("skipped: there is no valgrind to count with");
+        print_skip("there is no valgrind to count with");
         return;
     }
     // Cargo names the directory after the profile.

@@ -11,6 +11,7 @@ use domo_token_protocol::greeting::{self, HELLO};
 use domo_token_protocol::messages::{Request, TokenRequest, TokenSubject, VERSION};
 use tempfile::TempDir;
 
+use super::print_skip;
 use super::{Daemon, chmod, config_text, folder};
 
 /// A user and a group that every Debian has and that run nothing here.
@@ -26,7 +27,7 @@ pub(crate) const USER_B: u32 = 4243;
 pub(crate) fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
-        println!("skipped: only root can be several users");
+        print_skip("only root can be several users");
     }
     root
 }

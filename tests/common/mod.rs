@@ -13,8 +13,9 @@ pub(crate) mod secrecy;
 pub(crate) mod service;
 pub(crate) mod wait;
 
+use std::fmt::Display;
 use std::fs::{self, Permissions};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -40,6 +41,12 @@ pub(crate) const HOUR: Duration = Duration::from_secs(3599);
 
 /// How long an event is waited for before a test fails; only ever reached by a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Prints why a test is skipped. The test harness shows the output of `println!` only for tests that fail, so this is
+/// written past it.
+pub(crate) fn print_skip(reason: impl Display) {
+    writeln!(io::stderr(), "skipped: {reason}").unwrap();
+}
 
 pub(crate) fn sandbox(lifetime: Duration) -> Sandbox {
     Sandbox::builder()

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use super::callers::is_root;
+use super::print_skip;
 use super::process::wrapped;
 
 /// Which namespaces a container has besides that of its mounts.
@@ -72,7 +73,7 @@ pub(crate) fn can_shift_clocks() -> bool {
     let probe = with_boot_clock(1, &Command::new("true")).output();
     let can_create = probe.is_ok_and(|probe| probe.status.success());
     if !can_create {
-        println!("skipped: no time namespace can be made here");
+        print_skip("no time namespace can be made here");
     }
     can_create
 }
@@ -88,7 +89,7 @@ pub(crate) fn can_create_containers() -> bool {
     };
     let all = Container::ALL.into_iter().all(can_create);
     if !all {
-        println!("skipped: no PID and user namespaces can be made here");
+        print_skip("no PID and user namespaces can be made here");
     }
     all
 }

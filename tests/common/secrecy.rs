@@ -9,6 +9,8 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use super::print_skip;
+
 /// Parts of the secrets of all tests: as text, and as base64 at each of the three alignments.
 const SECRETS: [&str; 4] = [
     "c4nary",
@@ -70,7 +72,9 @@ pub(crate) fn assert_none_in_process(pid: u32, gave: bool) {
         if let Err(error) = &read
             && error.kind() == ErrorKind::PermissionDenied
         {
-            println!("skipped: /proc/PID/{name} of the daemon can't be read, nor searched");
+            print_skip(format_args!(
+                "/proc/PID/{name} of the daemon can't be read, nor searched"
+            ));
         }
         // The files of a process that has ended are empty.
         let bytes = read.unwrap_or_default();

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use super::print_skip;
+
 /// The uid and gid of the service.
 pub(crate) const SERVICE: u32 = 4243;
 
@@ -23,7 +25,7 @@ pub(crate) fn with_service_user(folder: &Path, script: &str) -> Option<Output> {
     let output = command.output().ok()?;
     let is_there = output.stdout.starts_with(b"READY");
     if !is_there {
-        println!("skipped: no mount namespace can be made here");
+        print_skip("no mount namespace can be made here");
     }
     is_there.then_some(output)
 }

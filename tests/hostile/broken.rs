@@ -13,6 +13,7 @@ use domo_token_protocol::greeting::GREETING;
 use domo_token_protocol::messages::Request;
 
 use crate::common::callers::{half_request, token_request, watch_request, with_hello};
+use crate::common::print_skip;
 use crate::common::wait::until;
 use crate::common::{
     self, Daemon, HOUR, PATIENCE, config_text, failure, sandbox, sandbox_and_daemon,
@@ -101,7 +102,7 @@ fn half_sent_requests_on_every_connection_stay_within_the_shipped_memory_limit()
     let folder = common::folder(&(limits + &config_text(&sandbox, "[\"data\"]")));
     let daemon = Daemon::start_as(Daemon::command_of_config(folder.path()), folder);
     if daemon.log.contains("few descriptors") {
-        println!("skipped: the system gives too few descriptors");
+        print_skip("the system gives too few descriptors");
         return;
     }
     token(&daemon.ask(&["data"]));
@@ -295,7 +296,7 @@ fn thousands_of_hostile_callers_leave_no_resources_in_use() {
 fn hostile_callers_leak_no_memory() {
     let found = Command::new("valgrind").arg("--version").output();
     if found.is_err() {
-        println!("skipped: there is no valgrind to look for leaks with");
+        print_skip("there is no valgrind to look for leaks with");
         return;
     }
     let (_sandbox, folder) = sandbox_and_folder(HOUR);

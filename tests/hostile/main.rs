@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::common::print_skip;
 use broken::answer;
 use common::callers::{
     DAEMON, USER_A, ask_as, half_request, is_root, open_folder, python_as, watch_request,
@@ -284,7 +285,7 @@ fn ten_thousand_watchers_receive_a_new_token_within_a_second() {
     let folder = common::folder(&(limits.to_owned() + &config_text(&sandbox, "[\"data\"]")));
     let mut daemon = Daemon::start_as(Daemon::command_of_config(folder.path()), folder);
     if daemon.log.contains("few descriptors") {
-        println!("skipped: the system gives too few descriptors");
+        print_skip("the system gives too few descriptors");
         return;
     }
     token(&daemon.ask(&["data"]));

@@ -14,6 +14,7 @@ use domo_token_protocol::messages::{Request, TokenSubject};
 use crate::common::callers::{
     DAEMON, ask_as, half_request, is_root, open_folder, watch_request, with_hello,
 };
+use crate::common::print_skip;
 use crate::common::process::{KillOnDrop, first_line};
 use crate::common::wait::pause;
 use crate::common::{Daemon, HOUR, parts, sandbox, timed, token};
@@ -106,7 +107,7 @@ fn connections_of_65536_uids_block_neither_another_user_nor_root() {
     }
     let mut daemon = Daemon::start_as(command, folder);
     if daemon.log.contains("few descriptors") {
-        println!("skipped: the system gives too few descriptors");
+        print_skip("the system gives too few descriptors");
         return;
     }
     token(&ask_as(&daemon, DAEMON, DAEMON, &["data"]));

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 
 use crate::common;
 use crate::common::callers::{USER_A, is_root};
+use crate::common::print_skip;
 use crate::common::process::make_fifo;
 use crate::common::{
     CANARY_SECRET, Daemon, HOUR, PATIENCE, chmod, config_text, folder, parts, run_to_end, sandbox,
@@ -278,7 +279,7 @@ fn in_mount_namespace(folder: &Path, script: &str) -> Option<Output> {
         .ok()?;
     let is_there = output.stdout.starts_with(b"READY");
     if !is_there {
-        println!("skipped: no mount namespace can be made here");
+        print_skip("no mount namespace can be made here");
     }
     is_there.then_some(output)
 }

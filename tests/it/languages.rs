@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::common::print_skip;
 use crate::common::{CANARY_SECRET, Daemon, config_text, token};
 use crate::openapi::exchange::get;
 use crate::recipes::runner::{FIRST_DATASET, Recipes, code_block};
@@ -41,7 +42,10 @@ fn is_installed(probe: &[&str]) -> bool {
             env::var_os("DOMO_TOKEN_ALL_LANGUAGES").is_none(),
             "{probe:?} fails"
         );
-        println!("SKIPPED: no {} here: its example was not run", probe[0]);
+        print_skip(format_args!(
+            "no {} here: its example was not run",
+            probe[0]
+        ));
     }
     installed
 }

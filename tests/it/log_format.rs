@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
+use crate::common::print_skip;
 use crate::common::{Daemon, HOUR, config_text, folder, parts, run_to_end, sandbox, token};
 use domo_sandbox::{Fault, Sandbox};
 use serde_json::Value;
@@ -107,9 +108,7 @@ json.dump(parsed, sys.stdout)
     };
     let has_parser = python("import logfmtkv").stderr(Stdio::null()).status();
     if !has_parser.is_ok_and(|status| status.success()) {
-        println!(
-            "skipped: no independent parser reads the log; to install one, run: .ci/log-parser"
-        );
+        print_skip("no independent parser reads the log; to install one, run: .ci/log-parser");
         return None;
     }
     let mut child = python(SCRIPT)

@@ -1,6 +1,7 @@
 //! What remains of a token in the daemon's memory after its scope set was removed.
 
 use crate::common;
+use crate::common::print_skip;
 use crate::common::secrecy::found_in_memory;
 use crate::common::{CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, sandbox, token};
 
@@ -12,7 +13,7 @@ fn removed_sets_token_is_nowhere_in_memory_and_a_valid_one_is_there_with_its_fra
     let end = |token: &str| token.as_bytes()[token.len() - 200..].to_vec();
     let count = |token: &str| found_in_memory(daemon.pid(), &end(token));
     let Some(before) = count(&user) else {
-        println!("skipped: this user may not read another process's memory");
+        print_skip("this user may not read another process's memory");
         return;
     };
     assert_eq!(before, 2, "its text and its frame");
@@ -32,7 +33,7 @@ fn secret_of_a_removed_client_is_wiped() {
     token(&daemon.ask(&["data"]));
     let count = |secret: &str| found_in_memory(daemon.pid(), secret.as_bytes());
     let Some(before) = count(CANARY_SECRET) else {
-        println!("skipped: this user may not read another process's memory");
+        print_skip("this user may not read another process's memory");
         return;
     };
     assert!(before >= 1, "it is in memory while it is valid");

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::common::print_skip;
+
 /// The oldest Node whose test runner has what the tests use. The package supports all of Node 18.
 const OLDEST: (u32, u32) = (18, 13);
 
@@ -25,7 +27,9 @@ fn is_node_installed() -> bool {
     let is_enough = part().zip(part()).is_some_and(|found| found >= OLDEST);
     if !is_enough {
         let (major, minor) = OLDEST;
-        println!("skipped: the tests need node {major}.{minor} or newer, and there is: {shown}");
+        print_skip(format_args!(
+            "the tests need node {major}.{minor} or newer, and there is: {shown}"
+        ));
     }
     is_enough
 }
@@ -46,7 +50,7 @@ fn assert_tests_pass(files: &[PathBuf]) {
     assert!(output.status.success(), "{shown}");
     // Tests of the real programs are skipped where `domo-sandbox` is not built.
     for line in shown.lines().filter(|line| line.contains("# SKIP")) {
-        println!("skipped: {line}");
+        print_skip(format_args!("{line}"));
     }
 }
 

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::common::print_skip;
+
 const NEEDED_VERSION: &str = "import sys; sys.exit(sys.version_info < (3, 9))";
 
 /// Returns whether there is an interpreter that the package supports; prints if there is none.
@@ -13,7 +15,7 @@ fn has_python() -> bool {
         .status();
     let found = found.is_ok_and(|status| status.success());
     if !found {
-        println!("SKIPPED: there is no python3 of version 3.9 or later");
+        print_skip("there is no python3 of version 3.9 or later");
     }
     found
 }
@@ -43,8 +45,11 @@ fn assert_passes(modules: &[&str]) {
     let shown = String::from_utf8_lossy(&shown);
     assert!(output.status.success(), "{modules:?}: {shown}");
     assert!(!shown.contains("Ran 0 tests"), "{modules:?}: {shown}");
-    for skipped in shown.lines().filter(|line| line.starts_with("SKIPPED")) {
-        println!("{skipped}");
+    for skipped in shown
+        .lines()
+        .filter_map(|line| line.strip_prefix("SKIPPED "))
+    {
+        print_skip(skipped);
     }
 }
 
@@ -53,7 +58,7 @@ fn has_sandbox() -> bool {
     let daemon = Path::new(env!("CARGO_BIN_EXE_domo-tokend"));
     let found = daemon.with_file_name("domo-sandbox").exists();
     if !found {
-        println!("SKIPPED: domo-sandbox is not built; run: cargo build --workspace --bins");
+        print_skip("domo-sandbox is not built; run: cargo build --workspace --bins");
     }
     found
 }

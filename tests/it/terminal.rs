@@ -4,6 +4,7 @@ use std::io::Read;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
+use crate::common::print_skip;
 use crate::common::wait::until;
 use crate::common::{HOUR, config_text, folder, helper, sandbox, sandbox_and_folder, token};
 use tempfile::TempDir;
@@ -100,7 +101,7 @@ fn daemon_ends_with_its_terminal() {
 #[test]
 fn daemon_that_is_a_job_of_a_shell_ends_with_its_terminal() {
     if Command::new("bash").arg("--version").output().is_err() {
-        eprintln!("skipped: there is no bash");
+        print_skip("there is no bash");
         return;
     }
     let sandbox = sandbox(HOUR);

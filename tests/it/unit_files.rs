@@ -6,6 +6,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::common::print_skip;
+
 const UNITS: [&str; 3] = [
     "domo-tokend.service",
     "domo-tokend.socket",
@@ -37,7 +39,7 @@ fn analyze(folder: &Path, arguments: &[&str], names: &[&str]) -> Option<(Option<
     command.env("XDG_RUNTIME_DIR", folder);
     let output = command.args(names.iter().map(|name| folder.join(name)));
     let Ok(output) = output.output() else {
-        println!("skipped: no systemd-analyze here");
+        print_skip("no systemd-analyze here");
         return None;
     };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -10,6 +10,7 @@ use crate::common::callers::{
     USER_A, USER_B, daemon_as, is_root, open_daemon, open_folder, token_request,
 };
 use crate::common::namespaces::{Container, can_create_containers};
+use crate::common::print_skip;
 use crate::common::process::wrapped;
 use crate::common::{Daemon, HOUR, failure, kernel, parts, sandbox, token};
 
@@ -33,7 +34,7 @@ impl Unit {
         let folder = root.map(|root| root.join(&name));
         let created = folder.filter(|folder| fs::create_dir(folder).is_ok());
         if created.is_none() {
-            println!("skipped: no cgroup can be made here");
+            print_skip("no cgroup can be made here");
         }
         created.map(|folder| Self { folder, name })
     }
@@ -324,7 +325,7 @@ fn assert_reused_pids_have_no_unit(name: &str, tries: u64, kernel: &[&str]) {
     command.arg(daemon.get_program()).args(daemon.get_args());
     let (_, stdout, stderr) = parts(&command.output().unwrap());
     if stderr.contains("unshare") {
-        println!("skipped: no PID namespace can be made here");
+        print_skip("no PID namespace can be made here");
         return;
     }
     assert!(stdout.starts_with('{'), "{stdout}{stderr}");

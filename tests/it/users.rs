@@ -8,6 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use crate::common;
 use crate::common::callers::is_root;
+use crate::common::print_skip;
 use crate::common::process::{send_signal, wrapped};
 use crate::common::{Daemon, HOUR, chmod, config_text, parts, sandbox, token};
 
@@ -51,7 +52,7 @@ fn daemon_among_users(sandbox: &domo_sandbox::Sandbox, broker: &str) -> Option<D
         .output()
         .unwrap();
     if !try_it.status.success() {
-        println!("skipped: no mount namespace can be made here");
+        print_skip("no mount namespace can be made here");
         return None;
     }
     let command = with_users(folder.path(), &Daemon::command(folder.path()));
@@ -74,13 +75,13 @@ impl Trace {
         command.arg("-o").arg(daemon.folder().join("trace"));
         command.args(["-p", &daemon.pid().to_string()]);
         let Ok(mut child) = command.stderr(Stdio::piped()).spawn() else {
-            println!("skipped: no strace here");
+            print_skip("no strace here");
             return None;
         };
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let attached = lines.any(|line| line.unwrap().contains("attached"));
         if !attached {
-            println!("skipped: strace may not trace here");
+            print_skip("strace may not trace here");
             return None;
         }
         Some(Self(child))

@@ -8,6 +8,7 @@ use std::thread;
 use rustix::process::geteuid;
 
 use super::programs::are_installed;
+use crate::common::print_skip;
 
 /// The variable with the folder of a case. It is set only within the namespaces of a case.
 const FOLDER: &str = "NETWORK_TEST_FOLDER";
@@ -40,7 +41,7 @@ const UNSHARE: [&str; 7] = [
 /// Runs ignored tests of this crate, each in its own namespaces, at the same time.
 pub(crate) fn run_all(cases: &[&str]) {
     if !geteuid().is_root() {
-        println!("skipped: only root can make network namespaces");
+        print_skip("only root can make network namespaces");
         return;
     }
     if !are_installed(&["unshare", "ip", "dnsmasq"]) {
@@ -55,7 +56,7 @@ pub(crate) fn run_all(cases: &[&str]) {
         .status
         .success()
     {
-        println!("skipped: no network namespaces can be made here");
+        print_skip("no network namespaces can be made here");
         return;
     }
     let outputs: Vec<(&str, Output)> = thread::scope(|scope| {

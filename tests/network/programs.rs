@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use crate::common::print_skip;
+
 /// Directories of system programs, also if they are not in an ordinary user's `PATH`.
 const DIRECTORIES: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
@@ -22,7 +24,7 @@ pub(crate) fn are_installed(names: &[&str]) -> bool {
         .filter(|name| installed(name).is_none())
         .collect();
     if !missing.is_empty() {
-        println!("skipped: not installed: {missing:?}");
+        print_skip(format_args!("not installed: {missing:?}"));
     }
     missing.is_empty()
 }

@@ -14,6 +14,7 @@ use super::common::wait::until;
 use super::common::{CANARY_SECRET, CLIENT_ID, Daemon, check, folder, parts, token};
 use super::programs::{Running, are_installed, installed};
 use crate::common::chmod;
+use crate::common::print_skip;
 
 /// squid's permissions besides its defaults.
 const ALL: &str = "http_access allow all\n";
@@ -265,7 +266,7 @@ fn proxy_that_intercepts_tls_is_trusted_by_its_ca_alone() {
         return;
     }
     if !std::path::Path::new(CERTGEN).exists() {
-        println!("skipped: this squid cannot intercept TLS");
+        print_skip("this squid cannot intercept TLS");
         return;
     }
     let (sandbox, authority) = (https(), authority());

@@ -142,7 +142,7 @@ fn on_terminal(place: &Place, script: &str, typed: &[u8]) -> Option<String> {
     command.env("TMPDIR", place.0.path()).env("PATH", path());
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let Ok(mut child) = command.spawn() else {
-        println!("SKIPPED: script(1) is not installed");
+        common::print_skip("script(1) is not installed");
         return None;
     };
     let mut shown = BufReader::new(child.stdout.take().unwrap());
@@ -198,7 +198,7 @@ fn interrupt_key_reaches_the_command_once() {
 #[test]
 fn as_pid_1_it_stops_and_reaps_orphans() {
     if !nix::unistd::geteuid().is_root() {
-        println!("SKIPPED: needs root");
+        common::print_skip("needs root");
         return;
     }
     let place = Place::new();

@@ -33,7 +33,7 @@ fn run(mut command: Command, script: &str, host: &str) -> String {
 fn pydomo_works() {
     let python = tools().join("pydomo/bin/python");
     if !python.exists() {
-        println!("SKIPPED: pydomo is not installed; run: .ci/sdks");
+        common::print_skip("pydomo is not installed; run: .ci/sdks");
         return;
     }
     let sandbox = builder().start().unwrap();
@@ -60,7 +60,7 @@ fn pydomo_works() {
 fn domo_sdk_works() {
     let modules = tools().join("domo-sdk/node_modules");
     if !modules.join("domo-sdk").exists() {
-        println!("SKIPPED: domo-sdk is not installed; run: .ci/sdks");
+        common::print_skip("domo-sdk is not installed; run: .ci/sdks");
         return;
     }
     let sandbox = builder().https(true).start().unwrap();

@@ -4,6 +4,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use super::first_token;
+use crate::common::print_skip;
 use crate::common::{Daemon, HOUR, parts, sandbox_and_daemon};
 
 /// Runs curl on the daemon's socket, or prints that the test is skipped.
@@ -13,7 +14,7 @@ fn curl(daemon: &Daemon, arguments: &[&str]) -> Option<Output> {
     command.arg(daemon.socket()).args(arguments);
     let output = command.output();
     if output.is_err() {
-        println!("skipped: curl is not installed");
+        print_skip("curl is not installed");
     }
     output.ok()
 }

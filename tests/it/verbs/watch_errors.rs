@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::watch::{wait_for, wait_for_token};
 use super::watch_target::Watching;
 use crate::common::callers::is_root;
+use crate::common::print_skip;
 use crate::common::process::{KillOnDrop, first_line, wrapped};
 use crate::common::wait::until;
 use crate::common::{Daemon, HOUR, parts, sandbox_and_daemon, timed, token};
@@ -43,7 +44,7 @@ impl Mounted {
         let line = first_line(holder.stdout.take().unwrap());
         let mounted = Self { holder, folder };
         if line != "mounted\n" {
-            println!("skipped: no file system can be mounted here");
+            print_skip("no file system can be mounted here");
             return None;
         }
         Some(mounted)
@@ -187,7 +188,7 @@ fn watch_leaves_at_most_one_file_where_none_can_be_removed() {
         output.is_ok_and(|output| output.status.success())
     };
     if !change("+a") {
-        println!("skipped: no directory can be made append-only here");
+        print_skip("no directory can be made append-only here");
         return;
     }
     let file = folder.path().join("token");

@@ -6,7 +6,7 @@
 #[cfg(unix)]
 pub(crate) mod run;
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -32,6 +32,12 @@ pub(crate) const SILENCE: Duration = Duration::from_millis(100);
 
 /// The parameters of a request without scopes.
 pub(crate) const GRANT: &str = "grant_type=client_credentials";
+
+/// Prints why a test is skipped. The test harness shows the output of `println!` only for tests that fail, so this is
+/// written past it.
+pub(crate) fn print_skip(reason: &str) {
+    writeln!(io::stderr(), "skipped: {reason}").unwrap();
+}
 
 /// A connection to a sandbox.
 pub(crate) struct Connection<S = TcpStream>(pub(crate) S);
