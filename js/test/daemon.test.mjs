@@ -48,13 +48,15 @@ const SET_FIELDS = [
 ];
 
 test("a rejected token is replaced by one request of all callers", needsPrograms, async (t) => {
-  const { sandbox, broker } = await rig(t, { flags: ["--lifetime", "20s"], tokens: ["data"] });
+  const { broker } = await rig(t, { flags: ["--lifetime", "20s"], tokens: ["data"] });
   const token = await broker.token("data");
   const renewed = await Promise.all(Array.from({ length: 20 }, () => broker.renew(token)));
   assert.equal(new Set(renewed).size, 1);
   assert.notEqual(renewed[0].text, token.text);
   assert.notEqual(renewed[0].generation, token.generation);
-  assert.equal(sandbox.requests.length, 2);
+  // The sandbox may print a request after its response was used.
+  const status = await broker.status();
+  assert.deepEqual(status.tokens.map(({ requests }) => requests), [2]);
 });
 
 test("errors of the daemon have their kinds", needsPrograms, async (t) => {
