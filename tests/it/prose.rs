@@ -84,7 +84,8 @@ fn text_of_file(name: String) -> Option<Text> {
         .and_then(|extension| extension.to_str());
     let is_script = [".ci", "packaging", "tests/acceptance", "systemd"]
         .iter()
-        .any(|scripts| folder == *scripts || folder.starts_with(&format!("{scripts}/")));
+        .any(|scripts| folder == *scripts || folder.starts_with(&format!("{scripts}/")))
+        || matches!(folder, "js" | "python") && file.starts_with("check");
     let has_hashes = matches!(extension, Some("py" | "sh" | "toml" | "yaml" | "yml"))
         || matches!(file, "justfile" | "Dockerfile")
         || is_script;
@@ -96,6 +97,7 @@ fn text_of_file(name: String) -> Option<Text> {
         }
         Some("md") => markdown::passages(&read()),
         Some("txt") if name == "tests/messages.txt" => messages(&read()),
+        Some("json") if file == "openapi.json" => code(&read()),
         _ if has_hashes => {
             let text = read();
             let mut passages = comments::of_hashes(&text);
