@@ -375,6 +375,37 @@ fn documented_parameters_are_accepted_with_their_examples() {
 }
 
 #[test]
+fn query_keys_are_documented_on_both_pages() {
+    let document = Document::read();
+    let page = include_str!("../../docs/http.md");
+    let sandbox = sandbox(HOUR);
+    let daemon = serving(&sandbox);
+    for path in document.paths() {
+        let response = get(&daemon.socket(), &(target(&path) + "?nosuch=1"));
+        let problem: Value = serde_json::from_slice(&response.body).unwrap();
+        let (_, known) = problem["detail"]
+            .as_str()
+            .unwrap()
+            .split_once("this path has ")
+            .unwrap();
+        let documented = document.parameters(&path, "query");
+        let documented: Vec<_> = documented
+            .iter()
+            .map(|parameter| parameter["name"].as_str().unwrap())
+            .collect();
+        let expected = if documented.is_empty() {
+            "none".to_owned()
+        } else {
+            documented.join(", ")
+        };
+        assert_eq!(known, expected, "{path}");
+        for key in documented {
+            assert!(page.contains(&format!("| `{key}` | ")), "{key}");
+        }
+    }
+}
+
+#[test]
 fn examples_match_their_schemas() {
     let count = Document::read().check_examples();
     assert!(count > 30, "{count}");

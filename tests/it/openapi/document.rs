@@ -64,10 +64,11 @@ impl Document {
         found
     }
 
-    /// Returns the parameters of a path that are of this kind, such as `query`.
+    /// Returns the parameters of GET for a path that are of this kind, such as `query`.
     pub(super) fn parameters(&self, path: &str, kind: &str) -> Vec<&Value> {
         let item = self.at(&pointer(&["paths", path]));
-        let listed = item["parameters"].as_array().into_iter().flatten();
+        let listed = [&item["parameters"], &item["get"]["parameters"]];
+        let listed = listed.into_iter().filter_map(Value::as_array).flatten();
         let parameters = listed.map(|parameter| self.at(&resolve(parameter, String::new())));
         parameters
             .filter(|parameter| parameter["in"] == kind)
