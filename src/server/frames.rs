@@ -71,13 +71,16 @@ impl Session {
         broker: &Broker<C>,
     ) -> Result<Option<Watch<C>>, SessionError> {
         self.awaits_token = matches!(request, Request::Token(_));
-        let caller = match self.identify(broker, request.name()).await? {
-            Some(Ok(caller)) => caller,
-            Some(Err(cause)) => {
-                self.answer(busy(cause)).await?;
-                return Ok(None);
-            }
-            None => return Ok(None),
+        let caller = match self.identify_by_ids(broker, request.name()) {
+            Some(caller) => caller,
+            None => match self.identify(broker, request.name()).await? {
+                Some(Ok(caller)) => caller,
+                Some(Err(cause)) => {
+                    self.answer(busy(cause)).await?;
+                    return Ok(None);
+                }
+                None => return Ok(None),
+            },
         };
         if matches!(request, Request::Metrics)
             && let Err(cause) = self.permit.begin_metrics()

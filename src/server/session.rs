@@ -210,6 +210,21 @@ impl Session {
         self.first_frame(start).await.map(First::Frame)
     }
 
+    /// Returns the caller of a request if no rule and no audit needs more than its ids. Waiting for that in
+    /// [`Self::identify`] costs some hundred instructions.
+    pub(super) fn identify_by_ids<C: Clock>(
+        &self,
+        broker: &Broker<C>,
+        request: &'static str,
+    ) -> Option<Caller> {
+        if broker.needs_identity() {
+            return None;
+        }
+        let caller = Attested::by_ids(&self.peer).caller;
+        log_request(&caller, request);
+        Some(caller)
+    }
+
     /// Returns the caller of a request, or the message for one that cannot be identified now; `None` if it has
     /// disconnected meanwhile.
     pub(super) async fn identify<C: Clock>(
@@ -230,13 +245,7 @@ impl Session {
             let cause = "the kernel cannot yet identify the calling process; try again";
             return Ok(Some(Err(cause.to_owned())));
         }
-        debug!(
-            uid = caller.uid,
-            pid = caller.pid,
-            unit = caller.unit.as_deref(),
-            request,
-            "received request"
-        );
+        log_request(&caller, request);
         Ok(Some(Ok(caller)))
     }
 
@@ -349,6 +358,16 @@ impl Session {
         // Most answers are written in one call.
         Ok(Box::pin(timeout(limit, self.stream.write_all(left))).await??)
     }
+}
+
+fn log_request(caller: &Caller, request: &'static str) {
+    debug!(
+        uid = caller.uid,
+        pid = caller.pid,
+        unit = caller.unit.as_deref(),
+        request,
+        "received request"
+    );
 }
 
 /// Returns what a caller has already sent when its session begins.
