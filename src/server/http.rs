@@ -28,7 +28,6 @@ use domo_token_protocol::messages::{
 };
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout, timeout_at};
-use zeroize::Zeroizing;
 
 use super::session::{Session, SessionError};
 use crate::api::{self, Answer, Messages};
@@ -438,7 +437,7 @@ impl Session {
             }
         }
         let rest = if body.is_empty() {
-            Zeroizing::default()
+            Vec::new()
         } else {
             chunk(&body)
         };
