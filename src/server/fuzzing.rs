@@ -51,7 +51,7 @@ impl Clock for FixedClock {
     }
 
     async fn sleep_until(&self, _: BootTime) {
-        pending().await
+        pending::<()>().await;
     }
 }
 
@@ -151,7 +151,7 @@ impl Server {
                 let _ = writing.shutdown().await;
             };
             let mut received = Vec::new();
-            let (_, read) = tokio::join!(sending, reading.read_to_end(&mut received));
+            let ((), read) = tokio::join!(sending, reading.read_to_end(&mut received));
             // What a session has not read makes this a reset.
             let _ = read;
             received
