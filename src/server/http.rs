@@ -443,7 +443,7 @@ impl Session {
             }
         }
         let rest = if body.is_empty() {
-            Zeroizing::default()
+            Vec::new()
         } else {
             chunk(&body)
         };
