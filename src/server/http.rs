@@ -443,7 +443,7 @@ impl Session {
             }
         }
         let rest = if body.is_empty() {
-            Vec::new()
+            Zeroizing::default()
         } else {
             chunk(&body)
         };

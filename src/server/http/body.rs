@@ -9,6 +9,7 @@ use domo_token_protocol::json;
 use domo_token_protocol::messages::{BrokerStatus, Explanation, ScopeStatus};
 use secrecy::ExposeSecret;
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use super::route::Format;
 use crate::platform::clock::{boot_now, since_1970, wall_now};
@@ -37,7 +38,7 @@ impl Now {
     }
 }
 
-pub(super) fn token(token: &Token, format: Format, socket: &Path, now: Now) -> Vec<u8> {
+pub(super) fn token(token: &Token, format: Format, socket: &Path, now: Now) -> Zeroizing<Vec<u8>> {
     let text = token.text().expose_secret().as_bytes();
     match format {
         Format::Json => token_json(token, socket, now),
@@ -46,9 +47,10 @@ pub(super) fn token(token: &Token, format: Format, socket: &Path, now: Now) -> V
     }
 }
 
-fn joined(parts: &[&[u8]]) -> Vec<u8> {
+/// Joins texts without a copy that is not wiped.
+fn joined(parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
     let length = parts.iter().map(|part| part.len()).sum();
-    let mut body = Vec::with_capacity(length);
+    let mut body = Zeroizing::new(Vec::with_capacity(length));
     for part in parts {
         body.extend_from_slice(part);
     }
@@ -57,7 +59,7 @@ fn joined(parts: &[&[u8]]) -> Vec<u8> {
 
 /// Returns the format `json`, and a newline. The text is inserted as it is: a `b64token` needs no escapes, and to look
 /// for them takes a quarter of the instructions of a request.
-pub(super) fn token_json(token: &Token, socket: &Path, now: Now) -> Vec<u8> {
+pub(super) fn token_json(token: &Token, socket: &Path, now: Now) -> Zeroizing<Vec<u8>> {
     let validity = token.validity();
     let without_text = json::Token {
         access_token: "",
@@ -69,7 +71,7 @@ pub(super) fn token_json(token: &Token, socket: &Path, now: Now) -> Vec<u8> {
         scope: token.granted().as_str(),
         token_type: json::TOKEN_TYPE,
     };
-    let mut json = Vec::with_capacity(512);
+    let mut json = Vec::new();
     write_json(&mut json, &without_text);
     json.push(b'\n');
     let (start, end) = json.split_at(json.len().min(TEXT_AT));

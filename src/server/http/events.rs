@@ -9,6 +9,7 @@ use domo_token_core::token::Token;
 use domo_token_protocol::messages::{Refusal, RefusalKind, TokenSubject};
 use serde::Serialize;
 use tokio::time::sleep;
+use zeroize::Zeroizing;
 
 use super::body::{self, Now};
 use super::head::Head;
@@ -115,11 +116,11 @@ impl Session {
     }
 }
 
-fn token_event(token: &Token, socket: &Path, now: Now) -> Vec<u8> {
+fn token_event(token: &Token, socket: &Path, now: Now) -> Zeroizing<Vec<u8>> {
     let generation = token.validity().generation;
     let start = format!("event: token\nid: {generation}\ndata: ");
     let json = body::token_json(token, socket, now);
-    let mut event = Vec::with_capacity(start.len() + json.len() + 1);
+    let mut event = Zeroizing::new(Vec::with_capacity(start.len() + json.len() + 1));
     event.extend_from_slice(start.as_bytes());
     // It ends with a newline.
     event.extend_from_slice(&json);

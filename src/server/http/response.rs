@@ -13,26 +13,29 @@ pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) const EVENTS: &str = "text/event-stream";
 pub(super) const PROBLEM: &str = "application/problem+json";
 
-/// A whole response. Its body may contain a token: the daemon's allocator wipes all freed memory, and to wipe the body
-/// before that too takes an eighth of the instructions of a request.
+/// A whole response. Its body may contain a token.
 pub(in crate::server) struct Response {
     pub(super) status: Status,
     pub(super) content_type: &'static str,
     pub(super) generation: Option<u64>,
     pub(super) allow: Option<&'static str>,
     pub(super) retry_after_ms: Option<u64>,
-    pub(super) body: Vec<u8>,
+    pub(super) body: Zeroizing<Vec<u8>>,
 }
 
 impl Response {
-    pub(super) fn new(status: Status, content_type: &'static str, body: Vec<u8>) -> Self {
+    pub(super) fn new(
+        status: Status,
+        content_type: &'static str,
+        body: impl Into<Zeroizing<Vec<u8>>>,
+    ) -> Self {
         Self {
             status,
             content_type,
             generation: None,
             allow: None,
             retry_after_ms: None,
-            body,
+            body: body.into(),
         }
     }
 
@@ -108,8 +111,8 @@ pub(super) fn chunked_head(content_type: &str, end: ConnectionEnd, now: SystemTi
 pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// Returns bytes, which must not be empty, as one chunk.
-pub(super) fn chunk(bytes: &[u8]) -> Vec<u8> {
-    let mut chunk = Vec::with_capacity(bytes.len() + 16);
+pub(super) fn chunk(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut chunk = Zeroizing::new(Vec::with_capacity(bytes.len() + 16));
     // Writing to memory can't fail.
     let _ = write!(chunk, "{:x}\r\n", bytes.len());
     chunk.extend_from_slice(bytes);
