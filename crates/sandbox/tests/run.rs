@@ -6,9 +6,9 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use common::run::{PROGRAM, Place, Running, beside, parts};
 
@@ -213,12 +213,24 @@ fn logs_are_printed_or_appended_on_request_only() {
     assert!(text.starts_with("before\n") && is_complete(&text), "{text}");
 }
 
+/// Writes a program, by a process of its own. While this process had it open for writing, a child process of another test
+/// could inherit the descriptor, and the program could not be run ("text file busy").
+fn write_program(path: &Path, content: &[u8]) {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "cat >\"$1\" && chmod 755 \"$1\"", "sh"]);
+    let mut child = shell.arg(path).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(content).unwrap();
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+}
+
 #[test]
 fn missing_daemon_is_71_and_names_the_option() {
     let place = Place::new();
     let elsewhere = tempfile::tempdir().unwrap();
     let copy = elsewhere.path().join("domo-sandbox");
-    fs::copy(PROGRAM, &copy).unwrap();
+    write_program(&copy, &fs::read(PROGRAM).unwrap());
     let run = |flags: &[&str], path: &Path| {
         let mut command = Command::new(&copy);
         command
@@ -258,8 +270,7 @@ fn error_of_a_broker_that_does_not_start_is_shown() {
     assert!(stderr.ends_with(end), "{stderr}");
 
     let daemon = place.0.path().join("daemon");
-    fs::write(&daemon, "#!/bin/sh\nkill -SEGV $$\n").unwrap();
-    fs::set_permissions(&daemon, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&daemon, b"#!/bin/sh\nkill -SEGV $$\n");
     let flags = ["--tokend", daemon.to_str().unwrap()];
     let output = place.run(&flags, &["echo", "ran"]).output().unwrap();
     let (code, stdout, stderr) = parts(output);
