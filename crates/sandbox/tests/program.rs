@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::process::Command;
+
 use common::{Connection, GRANT, Program, basic, call, post};
 use domo_sandbox::program::{DEMO_ID, DEMO_SECRET};
 
@@ -160,4 +162,16 @@ mod unread_output {
         assert_eq!(status(&sandbox.url), 200);
         assert_eq!(sandbox.terminate(), Some(0));
     }
+}
+
+#[test]
+fn lifetime_of_zero_is_a_usage_error_that_names_the_least_one() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_domo-sandbox"));
+    let output = command.args(["--lifetime", "0"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.contains("a number of seconds, at least 1\n"),
+        "{stderr}"
+    );
 }

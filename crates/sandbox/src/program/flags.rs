@@ -165,7 +165,7 @@ fn scopes(text: &str) -> Vec<String> {
 fn lifetime(text: &str) -> Result<Duration, String> {
     duration::parse(text)
         .filter(|lifetime| !lifetime.is_zero())
-        .ok_or_else(|| "expected 90s, 5m, 1h, or a number of seconds".to_owned())
+        .ok_or_else(|| "expected 90s, 5m, 1h, or a number of seconds, at least 1".to_owned())
 }
 
 fn delay(text: &str) -> Result<Duration, String> {
