@@ -28,7 +28,6 @@ use domo_token_protocol::messages::{
 };
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use zeroize::Zeroizing;
 
 use super::peer::USER_HZ_TICK;
 use super::session::{AMBIGUOUS, Session, SessionError};
@@ -36,10 +35,10 @@ use crate::api::{self, Answer, Messages};
 use crate::broker::{Broker, METRICS_TYPE};
 use crate::platform::clock::Clock;
 
-use body::Now;
+use body::{Body, Now};
 use head::{Head, Method};
 use problem::{Kind, Status};
-use response::{ConnectionEnd, LAST_CHUNK, Response, chunk, chunked_head};
+use response::{CHUNK_END, ConnectionEnd, LAST_CHUNK, Response, chunk_start, chunked_head};
 use route::{Format, Route};
 
 pub(super) use head::MAX_HEAD;
@@ -66,7 +65,7 @@ const OPENAPI: &str = include_str!("http/openapi.json");
 pub(super) fn rejection(problem: Problem, request: &[u8]) -> Vec<u8> {
     let response = Response::from(problem);
     let mut bytes = response.head(ConnectionEnd::Close, Now::read().wall);
-    bytes.extend_from_slice(response.body_for(Method::of(request)));
+    bytes.extend_from_slice(&response.body_for(Method::of(request)).concat());
     bytes
 }
 
@@ -344,7 +343,8 @@ impl Session {
     ) -> Result<(), SessionError> {
         self.awaits_token = false;
         let head = response.head(end, Now::read().wall);
-        self.send(&head, response.body_for(method)).await
+        let [start, token, rest] = response.body_for(method);
+        self.send([&head, start, token, rest]).await
     }
 
     async fn serve_status<C: Clock>(
@@ -355,7 +355,7 @@ impl Session {
         end: ConnectionEnd,
     ) -> Result<(), SessionError> {
         let now = Now::read();
-        self.send(&chunked_head(response::JSON, end, now.wall), &[])
+        self.send([&chunked_head(response::JSON, end, now.wall)])
             .await?;
         if method == Method::Head {
             return Ok(());
@@ -406,7 +406,7 @@ impl Session {
                 .await;
         }
         let now = Now::read();
-        self.send(&chunked_head(METRICS_TYPE, end, now.wall), &[])
+        self.send([&chunked_head(METRICS_TYPE, end, now.wall)])
             .await?;
         if method == Method::Head {
             self.permit.end_metrics();
@@ -436,18 +436,24 @@ impl Session {
         for message in messages {
             write(&mut body, message);
             if body.len() >= CHUNK {
-                self.send(&chunk(&body), &[]).await?;
-                body.clear();
+                self.send_chunk(&Body::from(std::mem::take(&mut body)))
+                    .await?;
                 yield_now().await;
                 self.permit.wait_for_turn().await;
             }
         }
-        let rest = if body.is_empty() {
-            Zeroizing::default()
-        } else {
-            chunk(&body)
-        };
-        self.send(&rest, LAST_CHUNK).await
+        if !body.is_empty() {
+            self.send_chunk(&body.into()).await?;
+        }
+        self.send([LAST_CHUNK]).await
+    }
+
+    /// Sends a chunk, which must not be empty.
+    async fn send_chunk(&mut self, chunk: &Body) -> Result<(), SessionError> {
+        let size = chunk_start(chunk.len());
+        let [start, token, rest] = chunk.pieces();
+        self.send([size.as_bytes(), start, token, rest, CHUNK_END])
+            .await
     }
 }
 

@@ -71,12 +71,13 @@ impl CallerStream {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// Writes two pieces in one call without waiting. Returns how much there was room for: usually all.
-    pub(super) fn try_write(&self, start: &[u8], rest: &[u8]) -> io::Result<usize> {
-        if start.is_empty() {
-            return write_now(&self.stream, rest);
+    /// Writes pieces in one call without waiting. Returns how much there was room for: usually all.
+    pub(super) fn try_write<const N: usize>(&self, pieces: [&[u8]; N]) -> io::Result<usize> {
+        let mut filled = pieces.iter().filter(|piece| !piece.is_empty());
+        if let (Some(only), None) = (filled.next(), filled.next()) {
+            return write_now(&self.stream, only);
         }
-        let pieces = [IoSlice::new(start), IoSlice::new(rest)];
+        let pieces = pieces.map(IoSlice::new);
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         now(|| {
             sendmsg(
@@ -89,7 +90,7 @@ impl CallerStream {
     }
 
     /// Writes all pieces, waiting for room.
-    pub(super) async fn write_all(&mut self, pieces: [&[u8]; 2]) -> io::Result<()> {
+    pub(super) async fn write_all<const N: usize>(&mut self, pieces: [&[u8]; N]) -> io::Result<()> {
         self.readable = None;
         let writable = watched(Arc::clone(&self.stream), Interest::WRITABLE)?;
         for mut bytes in pieces {

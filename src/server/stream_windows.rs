@@ -40,12 +40,12 @@ impl CallerStream {
     pub(super) fn shut_down(&self) {}
 
     /// Writes nothing: a pipe has no write without waiting.
-    pub(super) fn try_write(&self, _: &[u8], _: &[u8]) -> io::Result<usize> {
+    pub(super) fn try_write<const N: usize>(&self, _: [&[u8]; N]) -> io::Result<usize> {
         Ok(0)
     }
 
     /// Writes all pieces, waiting for room.
-    pub(super) async fn write_all(&mut self, pieces: [&[u8]; 2]) -> io::Result<()> {
+    pub(super) async fn write_all<const N: usize>(&mut self, pieces: [&[u8]; N]) -> io::Result<()> {
         for bytes in pieces {
             self.0.pipe().write_all(bytes).await?;
         }
