@@ -240,7 +240,7 @@ class Failures(Case):
         self.assertEqual(self.broker.token("user").scope, "user")
         timer.join()
 
-    def test_busy_broker_is_asked_again_until_the_time_limit(self) -> None:
+    def test_busy_broker_gets_the_request_again_until_the_time_limit(self) -> None:
         self.fake.fail("data", "busy", retry_after=0.1)
         timer = threading.Timer(0.3, lambda: self.fake.grant("data"))
         timer.start()
@@ -248,7 +248,7 @@ class Failures(Case):
         timer.join()
         self.assertTrue(1 < self.fake.token_requests("data") < 8)
 
-    def test_silent_broker_is_given_up_shortly_after_the_time_limit(self) -> None:
+    def test_request_to_a_silent_broker_ends_shortly_after_the_time_limit(self) -> None:
         self.fake.fail("data", "timeout")
         start = time.monotonic()
         with self.assertRaises(domo_token.Unavailable) as caught:

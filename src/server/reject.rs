@@ -23,7 +23,7 @@ pub(super) fn busy(cause: String) -> Response {
     Response::Refusal(Refusal::new(RefusalKind::Busy, cause))
 }
 
-/// How long a rejected caller has to send the bytes that show its protocol.
+/// How long a rejected caller has to send the bytes that show its protocol, and then the answer to be written.
 const SNIFF_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The most rejected callers that are waited for at the same time, each of which holds a descriptor.
@@ -67,7 +67,8 @@ impl Rejecter {
                 // A caller that has sent nothing gets a frame.
                 let _ = timeout(SNIFF_TIMEOUT, reading).await;
                 let answer = answer(&sent, http, cause, accepted);
-                let _ = stream.try_write(&answer, &[]);
+                let writing = stream.write_all([&answer, &[]]);
+                let _ = timeout(SNIFF_TIMEOUT, writing).await;
             }
         })
     }

@@ -140,11 +140,13 @@ def new_token(
         raise error_of("protocol", "the broker returned no valid token; check its version")
     if not text.reveal() or not _TOKEN_CHARACTERS.issuperset(text.reveal()):
         raise error_of("protocol", "the broker returned a token that is not valid in a header")
-    wanted_client, wanted_scope = key
-    if wanted_client not in (None, client):
+    requested_client, requested_scope = key
+    if requested_client not in (None, client):
         raise error_of("protocol", f"the broker returned a token of another client, {client!r}")
-    if not set(scope.split(" ")).issuperset(wanted_scope.split(" ")):
-        message = f"the broker returned a token that grants {scope!r}, not all of {wanted_scope!r}"
+    if not set(scope.split(" ")).issuperset(requested_scope.split(" ")):
+        message = (
+            f"the broker returned a token that grants {scope!r}, not all of {requested_scope!r}"
+        )
         raise error_of("protocol", message)
     left = float(expires_in)  # type: ignore[arg-type]
     token = object.__new__(Token)

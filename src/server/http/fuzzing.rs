@@ -87,8 +87,11 @@ fn check_head(bytes: &[u8], head: &head::Head<'_>) {
     assert_eq!(head.method, expected);
     assert!(target.starts_with(b"/"));
     assert!(target.iter().all(u8::is_ascii_graphic));
+    check_fields(fields, head);
+}
 
-    let fields: Vec<(String, &[u8])> = fields.iter().map(|line| field(line)).collect();
+fn check_fields(lines: &[&[u8]], head: &head::Head<'_>) {
+    let fields: Vec<(String, &[u8])> = lines.iter().map(|line| field(line)).collect();
     let named = |name: &str| -> Vec<&[u8]> {
         let fields = fields.iter().filter(|(other, _)| other == name);
         fields.map(|(_, value)| *value).collect()
