@@ -15,7 +15,7 @@ use super::body::{self, Now};
 use super::head::Head;
 use super::problem::Problem;
 use super::response::{self, ConnectionEnd, LAST_CHUNK, chunk, chunked_head};
-use super::{Next, Session, SessionError, is_last};
+use super::{Next, Session, SessionError};
 use crate::api::{self, Answer, Request, Watch};
 use crate::broker::Broker;
 use crate::platform::clock::Clock;
@@ -126,6 +126,11 @@ fn token_event(token: &Token, socket: &Path, now: Now) -> Zeroizing<Vec<u8>> {
     event.extend_from_slice(&json);
     event.push(b'\n');
     event
+}
+
+/// Returns whether no more follows a refusal.
+fn is_last(kind: RefusalKind) -> bool {
+    kind != RefusalKind::Unavailable
 }
 
 fn failure_event(refusal: Refusal, now: Now) -> Vec<u8> {

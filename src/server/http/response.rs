@@ -1,5 +1,6 @@
 //! Responses as bytes: the head, and bodies of a known length or in chunks.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::time::SystemTime;
 
@@ -13,22 +14,56 @@ pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) const EVENTS: &str = "text/event-stream";
 pub(super) const PROBLEM: &str = "application/problem+json";
 
-/// A whole response. Its body may contain a token.
+/// The body of a response.
+pub(super) enum Body {
+    /// A part of the program.
+    Static(&'static str),
+    /// A text that may contain a token.
+    Wiped(Zeroizing<Vec<u8>>),
+}
+
+impl Body {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Static(text) => text.as_bytes(),
+            Self::Wiped(bytes) => bytes,
+        }
+    }
+}
+
+impl From<Cow<'static, str>> for Body {
+    fn from(text: Cow<'static, str>) -> Self {
+        match text {
+            Cow::Borrowed(text) => Self::Static(text),
+            Cow::Owned(text) => text.into_bytes().into(),
+        }
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Wiped(bytes.into())
+    }
+}
+
+impl From<Zeroizing<Vec<u8>>> for Body {
+    fn from(bytes: Zeroizing<Vec<u8>>) -> Self {
+        Self::Wiped(bytes)
+    }
+}
+
+/// A whole response.
 pub(in crate::server) struct Response {
     pub(super) status: Status,
     pub(super) content_type: &'static str,
     pub(super) generation: Option<u64>,
     pub(super) allow: Option<&'static str>,
     pub(super) retry_after_ms: Option<u64>,
-    pub(super) body: Zeroizing<Vec<u8>>,
+    pub(super) body: Body,
 }
 
 impl Response {
-    pub(super) fn new(
-        status: Status,
-        content_type: &'static str,
-        body: impl Into<Zeroizing<Vec<u8>>>,
-    ) -> Self {
+    pub(super) fn new(status: Status, content_type: &'static str, body: impl Into<Body>) -> Self {
         Self {
             status,
             content_type,
@@ -37,10 +72,6 @@ impl Response {
             retry_after_ms: None,
             body: body.into(),
         }
-    }
-
-    pub(super) fn text(status: Status, text: &str) -> Self {
-        Self::new(status, TEXT, text.as_bytes().to_vec())
     }
 
     pub(super) fn not_modified(generation: u64) -> Self {
@@ -55,7 +86,11 @@ impl Response {
         let mut head = start(self.status, end, now);
         if self.status != Status::NOT_MODIFIED {
             field(&mut head, "Content-Type", self.content_type);
-            field(&mut head, "Content-Length", &self.body.len().to_string());
+            field(
+                &mut head,
+                "Content-Length",
+                &self.body.bytes().len().to_string(),
+            );
         }
         if let Some(generation) = self.generation {
             field(&mut head, "ETag", &format!("\"{generation}\""));
@@ -75,7 +110,7 @@ impl Response {
     pub(super) fn body_for(&self, method: Method) -> &[u8] {
         match method {
             Method::Head => &[],
-            Method::Get | Method::Other => &self.body,
+            Method::Get | Method::Other => self.body.bytes(),
         }
     }
 }
