@@ -36,6 +36,11 @@ impl CallerStream {
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
+    /// Returns immediately: a caller that has ended one direction of a pipe has ended both.
+    pub(super) async fn closed(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Does nothing: a pipe is closed in both directions or not at all.
     pub(super) fn shut_down(&self) {}
 
