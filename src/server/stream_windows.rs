@@ -1,5 +1,6 @@
 //! On Windows: a caller's connection through a named pipe, as a session reads and writes it.
 
+use std::future::{Ready, ready as ready_now};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -37,8 +38,8 @@ impl CallerStream {
     }
 
     /// Returns immediately: a caller that has ended one direction of a pipe has ended both.
-    pub(super) async fn closed(&mut self) -> io::Result<()> {
-        Ok(())
+    pub(super) fn closed(&mut self) -> Ready<io::Result<()>> {
+        ready_now(Ok(()))
     }
 
     /// Does nothing: a pipe is closed in both directions or not at all.
