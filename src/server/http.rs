@@ -85,7 +85,7 @@ impl Session {
         mut stopped: Pin<&mut impl Future<Output = ()>>,
         deadline: Instant,
     ) -> Result<(), SessionError> {
-        if let Err(cause) = self.permit.begin_http() {
+        if let Err(cause) = self.permit.begin_http(Now::read().boot) {
             let method = Method::of(&self.unread);
             return self.reject(Problem::busy(cause), method).await;
         }
