@@ -23,9 +23,7 @@ use std::time::Duration;
 
 use domo_token_core::access_policy::Caller;
 use domo_token_core::token::Token;
-use domo_token_protocol::messages::{
-    RefusalKind, Request, Response as Message, TokenRequest, TokenSubject,
-};
+use domo_token_protocol::messages::{Request, Response as Message, TokenRequest, TokenSubject};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -86,7 +84,7 @@ impl Session {
         mut stopped: Pin<&mut impl Future<Output = ()>>,
         deadline: Instant,
     ) -> Result<(), SessionError> {
-        if let Err(cause) = self.permit.begin_http() {
+        if let Err(cause) = self.permit.begin_http(Now::read().boot) {
             let method = Method::of(&self.unread);
             return self.reject(Problem::busy(cause), method).await;
         }
@@ -273,9 +271,7 @@ impl Session {
                     None => Problem::new(Kind::NotFound, api::NO_SUCH_SCOPE_SET).into(),
                 }
             }
-            Route::OpenApi => {
-                Response::new(Status::OK, response::JSON, OPENAPI.as_bytes().to_vec())
-            }
+            Route::OpenApi => Response::new(Status::OK, response::JSON, Cow::Borrowed(OPENAPI)),
         };
         self.respond(&response, head.method, end).await?;
         Ok(Next::Request)
@@ -313,11 +309,12 @@ impl Session {
         }))
     }
 
-    /// Returns once the caller has disconnected. What it sends meanwhile is kept, up to the size of a head.
+    /// Returns once the caller has disconnected. What it sends meanwhile is kept, up to the size of a head; if it ends its
+    /// direction, it may still wait for the response.
     async fn disconnected(&mut self) -> Result<(), SessionError> {
         while self.unread.len() < MAX_HEAD {
             if self.read_more().await? == 0 {
-                return Ok(());
+                return Ok(self.stream.closed().await?);
             }
         }
         std::future::pending().await
@@ -459,10 +456,11 @@ impl Session {
 
 /// Returns the response to a health check.
 fn health(result: Result<&'static str, impl Into<Cow<'static, str>>>) -> Response {
-    match result {
-        Ok(text) => Response::text(Status::OK, text),
-        Err(text) => Response::text(Status::UNAVAILABLE, &text.into()),
-    }
+    let (status, text) = match result {
+        Ok(text) => (Status::OK, Cow::Borrowed(text)),
+        Err(text) => (Status::UNAVAILABLE, text.into()),
+    };
+    Response::new(status, response::TEXT, text)
 }
 
 fn bug() -> Response {
@@ -480,11 +478,6 @@ fn has_etag(fields: &[&str], generation: u64) -> bool {
     fields
         .iter()
         .any(|field| field.trim() == "*" || field.split(',').any(is_current))
-}
-
-/// Returns whether more may follow a refusal in a watch.
-fn is_last(kind: RefusalKind) -> bool {
-    kind != RefusalKind::Unavailable
 }
 
 #[cfg(all(unix, any(test, fuzzing)))]

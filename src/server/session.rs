@@ -264,7 +264,12 @@ impl Session {
             biased;
             found = &mut found => Ok(Some(found)),
             read = self.read_more() => match read? {
-                0 => Ok(None),
+                0 if self.protocol == Protocol::Frames => Ok(None),
+                0 => tokio::select! {
+                    biased;
+                    found = &mut found => Ok(Some(found)),
+                    closed = self.stream.closed() => closed.map(|()| None),
+                },
                 // Its next request, which has to wait.
                 _ => Ok(Some(found.await)),
             },

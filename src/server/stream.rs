@@ -38,7 +38,7 @@ impl CallerStream {
         Ok(Self { stream, readable })
     }
 
-    /// Reads once; zero bytes mean that the caller has disconnected.
+    /// Reads once; zero bytes mean that the caller sends nothing more.
     pub(super) fn poll_read(
         &mut self,
         context: &mut Context<'_>,
@@ -63,6 +63,15 @@ impl CallerStream {
                 }
             }
         }
+    }
+
+    /// Returns once the caller has closed its connection. Until then a caller that has ended only its own direction, as
+    /// `nc -N` does, can still read.
+    pub(super) async fn closed(&mut self) -> io::Result<()> {
+        self.readable = None;
+        // A hang-up is reported whatever the session waits for; the end of one direction only to those that read.
+        let hung_up = watched(Arc::clone(&self.stream), Interest::PRIORITY)?;
+        hung_up.ready(Interest::PRIORITY).await.map(drop)
     }
 
     /// Ends the stream to the caller, which can read everything written before.

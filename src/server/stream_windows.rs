@@ -1,5 +1,6 @@
 //! On Windows: a caller's connection through a named pipe, as a session reads and writes it.
 
+use std::future::{Ready, ready as ready_now};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -34,6 +35,11 @@ impl CallerStream {
         let mut buffer = ReadBuf::new(buffer);
         ready!(Pin::new(&mut self.0.pipe()).poll_read(context, &mut buffer))?;
         Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// Returns immediately: a caller that has ended one direction of a pipe has ended both.
+    pub(super) fn closed(&mut self) -> Ready<io::Result<()>> {
+        ready_now(Ok(()))
     }
 
     /// Does nothing: a pipe is closed in both directions or not at all.

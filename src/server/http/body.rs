@@ -1,5 +1,6 @@
 //! The bodies of responses.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -39,15 +40,17 @@ impl Now {
 
 /// A body. A token in it is sent from where the broker keeps it, so that there is no copy to wipe.
 pub(super) struct Body {
-    bytes: Vec<u8>,
+    bytes: Cow<'static, [u8]>,
     /// The token, and where in the bytes its text is.
     token: Option<(Token, usize)>,
 }
 
 impl Body {
     fn with_token(bytes: Vec<u8>, token: &Token, at: usize) -> Self {
-        let token = Some((token.clone(), at));
-        Self { bytes, token }
+        Self {
+            bytes: bytes.into(),
+            token: Some((token.clone(), at)),
+        }
     }
 
     /// Returns the bytes, in pieces that follow each other.
@@ -67,6 +70,19 @@ impl Body {
 
 impl From<Vec<u8>> for Body {
     fn from(bytes: Vec<u8>) -> Self {
+        Self {
+            bytes: bytes.into(),
+            token: None,
+        }
+    }
+}
+
+impl From<Cow<'static, str>> for Body {
+    fn from(text: Cow<'static, str>) -> Self {
+        let bytes = match text {
+            Cow::Borrowed(text) => text.as_bytes().into(),
+            Cow::Owned(text) => text.into_bytes().into(),
+        };
         Self { bytes, token: None }
     }
 }

@@ -14,7 +14,7 @@ use super::body::{self, Body, Now};
 use super::head::Head;
 use super::problem::Problem;
 use super::response::{self, ConnectionEnd, LAST_CHUNK, chunked_head};
-use super::{Next, Session, SessionError, is_last};
+use super::{Next, Session, SessionError};
 use crate::api::{self, Answer, Request, Watch};
 use crate::broker::Broker;
 use crate::platform::clock::Clock;
@@ -119,6 +119,11 @@ fn token_event(token: &Token, socket: &Path, now: Now) -> Body {
     let generation = token.validity().generation;
     let start = format!("event: token\nid: {generation}\ndata: ");
     body::token_json(&start, token, socket, now, "\n\n")
+}
+
+/// Returns whether no more follows a refusal.
+fn is_last(kind: RefusalKind) -> bool {
+    kind != RefusalKind::Unavailable
 }
 
 fn failure_event(refusal: Refusal, now: Now) -> Body {

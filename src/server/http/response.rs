@@ -33,10 +33,6 @@ impl Response {
         }
     }
 
-    pub(super) fn text(status: Status, text: &str) -> Self {
-        Self::new(status, TEXT, text.as_bytes().to_vec())
-    }
-
     pub(super) fn not_modified(generation: u64) -> Self {
         Self {
             generation: Some(generation),
