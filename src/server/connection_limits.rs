@@ -50,6 +50,7 @@ struct Usage {
     http: SlotTable<ConnectionSlot>,
     users: HashMap<Uid, Arc<User>>,
     warn_limit: WarnLimit,
+    http_warn_limit: WarnLimit,
 }
 
 /// What the connections of one user share.
@@ -113,6 +114,7 @@ impl ConnectionLimits {
             http: SlotTable::new(MAX_HTTP, reserved(MAX_HTTP)),
             users: HashMap::new(),
             warn_limit: WarnLimit::default(),
+            http_warn_limit: WarnLimit::default(),
         };
         Arc::new(Self {
             limits,
@@ -192,15 +194,7 @@ impl Usage {
         if !self.warn_limit.is_due(now) {
             return;
         }
-        let largest = self.connections.largest().take(MAX_NAMED);
-        let users: Vec<String> = largest
-            .map(|(uid, held)| match uid {
-                Some(uid) => format!("{uid}:{held}"),
-                None => format!("unknown:{held}"),
-            })
-            .collect();
-        // UID:CONNECTIONS of each.
-        let users = users.join(",");
+        let users = largest_users(&self.connections);
         warn!(
             connections,
             users,
@@ -208,6 +202,30 @@ impl Usage {
                     connections"
         );
     }
+
+    fn warn_http_full(&mut self, now: BootTime) {
+        if !self.http_warn_limit.is_due(now) {
+            return;
+        }
+        let users = largest_users(&self.http);
+        warn!(
+            connections = MAX_HTTP,
+            users,
+            "HTTP connection limit reached; closing HTTP connections of the users with the most"
+        );
+    }
+}
+
+/// Returns UID:CONNECTIONS of the users with the most.
+fn largest_users<T>(table: &SlotTable<T>) -> String {
+    let largest = table.largest().take(MAX_NAMED);
+    let users: Vec<String> = largest
+        .map(|(uid, held)| match uid {
+            Some(uid) => format!("{uid}:{held}"),
+            None => format!("unknown:{held}"),
+        })
+        .collect();
+    users.join(",")
 }
 
 /// Ends the session whose slot another one has taken.
@@ -253,8 +271,8 @@ impl Permit {
     /// # Errors
     ///
     /// The message for the caller, if there is no room.
-    pub(super) fn begin_http(&mut self) -> Result<(), String> {
-        let now = self.limits.next_send();
+    pub(super) fn begin_http(&mut self, now: BootTime) -> Result<(), String> {
+        let sent = self.limits.next_send();
         let mut usage = self.limits.usage();
         // On Windows, no user is known.
         let limited = self.uid.is_some() || cfg!(unix);
@@ -263,7 +281,10 @@ impl Permit {
                 "limit of HTTP connections per user reached ({MAX_HTTP_PER_USER}); close some"
             ));
         }
-        let outcome = usage.http.take(self.uid, self.exempt, now, self.slot());
+        let outcome = usage.http.take(self.uid, self.exempt, sent, self.slot());
+        if !matches!(outcome, Outcome::Free(_)) {
+            usage.warn_http_full(now);
+        }
         drop(usage);
         self.http = match outcome {
             Outcome::Free(new) => Some(new),

@@ -23,12 +23,9 @@ use std::time::Duration;
 
 use domo_token_core::access_policy::Caller;
 use domo_token_core::token::Token;
-use domo_token_protocol::messages::{
-    RefusalKind, Request, Response as Message, TokenRequest, TokenSubject,
-};
+use domo_token_protocol::messages::{Request, Response as Message, TokenRequest, TokenSubject};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use zeroize::Zeroizing;
 
 use super::peer::USER_HZ_TICK;
 use super::session::{AMBIGUOUS, Session, SessionError};
@@ -36,10 +33,10 @@ use crate::api::{self, Answer, Messages};
 use crate::broker::{Broker, METRICS_TYPE};
 use crate::platform::clock::Clock;
 
-use body::Now;
+use body::{Body, Now};
 use head::{Head, Method};
 use problem::{Kind, Status};
-use response::{ConnectionEnd, LAST_CHUNK, Response, chunk, chunked_head};
+use response::{CHUNK_END, ConnectionEnd, LAST_CHUNK, Response, chunk_start, chunked_head};
 use route::{Format, Route};
 
 pub(super) use head::MAX_HEAD;
@@ -66,7 +63,7 @@ const OPENAPI: &str = include_str!("http/openapi.json");
 pub(super) fn rejection(problem: Problem, request: &[u8]) -> Vec<u8> {
     let response = Response::from(problem);
     let mut bytes = response.head(ConnectionEnd::Close, Now::read().wall);
-    bytes.extend_from_slice(response.body_for(Method::of(request)));
+    bytes.extend_from_slice(&response.body_for(Method::of(request)).concat());
     bytes
 }
 
@@ -87,7 +84,7 @@ impl Session {
         mut stopped: Pin<&mut impl Future<Output = ()>>,
         deadline: Instant,
     ) -> Result<(), SessionError> {
-        if let Err(cause) = self.permit.begin_http() {
+        if let Err(cause) = self.permit.begin_http(Now::read().boot) {
             let method = Method::of(&self.unread);
             return self.reject(Problem::busy(cause), method).await;
         }
@@ -274,9 +271,7 @@ impl Session {
                     None => Problem::new(Kind::NotFound, api::NO_SUCH_SCOPE_SET).into(),
                 }
             }
-            Route::OpenApi => {
-                Response::new(Status::OK, response::JSON, OPENAPI.as_bytes().to_vec())
-            }
+            Route::OpenApi => Response::new(Status::OK, response::JSON, Cow::Borrowed(OPENAPI)),
         };
         self.respond(&response, head.method, end).await?;
         Ok(Next::Request)
@@ -314,11 +309,12 @@ impl Session {
         }))
     }
 
-    /// Returns once the caller has disconnected. What it sends meanwhile is kept, up to the size of a head.
+    /// Returns once the caller has disconnected. What it sends meanwhile is kept, up to the size of a head; if it ends its
+    /// direction, it may still wait for the response.
     async fn disconnected(&mut self) -> Result<(), SessionError> {
         while self.unread.len() < MAX_HEAD {
             if self.read_more().await? == 0 {
-                return Ok(());
+                return Ok(self.stream.closed().await?);
             }
         }
         std::future::pending().await
@@ -344,7 +340,8 @@ impl Session {
     ) -> Result<(), SessionError> {
         self.awaits_token = false;
         let head = response.head(end, Now::read().wall);
-        self.send(&head, response.body_for(method)).await
+        let [start, token, rest] = response.body_for(method);
+        self.send([&head, start, token, rest]).await
     }
 
     async fn serve_status<C: Clock>(
@@ -355,7 +352,7 @@ impl Session {
         end: ConnectionEnd,
     ) -> Result<(), SessionError> {
         let now = Now::read();
-        self.send(&chunked_head(response::JSON, end, now.wall), &[])
+        self.send([&chunked_head(response::JSON, end, now.wall)])
             .await?;
         if method == Method::Head {
             return Ok(());
@@ -406,7 +403,7 @@ impl Session {
                 .await;
         }
         let now = Now::read();
-        self.send(&chunked_head(METRICS_TYPE, end, now.wall), &[])
+        self.send([&chunked_head(METRICS_TYPE, end, now.wall)])
             .await?;
         if method == Method::Head {
             self.permit.end_metrics();
@@ -436,27 +433,34 @@ impl Session {
         for message in messages {
             write(&mut body, message);
             if body.len() >= CHUNK {
-                self.send(&chunk(&body), &[]).await?;
-                body.clear();
+                self.send_chunk(&Body::from(std::mem::take(&mut body)))
+                    .await?;
                 yield_now().await;
                 self.permit.wait_for_turn().await;
             }
         }
-        let rest = if body.is_empty() {
-            Zeroizing::default()
-        } else {
-            chunk(&body)
-        };
-        self.send(&rest, LAST_CHUNK).await
+        if !body.is_empty() {
+            self.send_chunk(&body.into()).await?;
+        }
+        self.send([LAST_CHUNK]).await
+    }
+
+    /// Sends a chunk, which must not be empty.
+    async fn send_chunk(&mut self, chunk: &Body) -> Result<(), SessionError> {
+        let size = chunk_start(chunk.len());
+        let [start, token, rest] = chunk.pieces();
+        self.send([size.as_bytes(), start, token, rest, CHUNK_END])
+            .await
     }
 }
 
 /// Returns the response to a health check.
 fn health(result: Result<&'static str, impl Into<Cow<'static, str>>>) -> Response {
-    match result {
-        Ok(text) => Response::text(Status::OK, text),
-        Err(text) => Response::text(Status::UNAVAILABLE, &text.into()),
-    }
+    let (status, text) = match result {
+        Ok(text) => (Status::OK, Cow::Borrowed(text)),
+        Err(text) => (Status::UNAVAILABLE, text.into()),
+    };
+    Response::new(status, response::TEXT, text)
 }
 
 fn bug() -> Response {
@@ -474,11 +478,6 @@ fn has_etag(fields: &[&str], generation: u64) -> bool {
     fields
         .iter()
         .any(|field| field.trim() == "*" || field.split(',').any(is_current))
-}
-
-/// Returns whether more may follow a refusal in a watch.
-fn is_last(kind: RefusalKind) -> bool {
-    kind != RefusalKind::Unavailable
 }
 
 #[cfg(all(unix, any(test, fuzzing)))]

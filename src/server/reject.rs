@@ -67,7 +67,7 @@ impl Rejecter {
                 // A caller that has sent nothing gets a frame.
                 let _ = timeout(SNIFF_TIMEOUT, reading).await;
                 let answer = answer(&sent, http, cause, accepted);
-                let writing = stream.write_all([&answer, &[]]);
+                let writing = stream.write_all([&answer]);
                 let _ = timeout(SNIFF_TIMEOUT, writing).await;
             }
         })

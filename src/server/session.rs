@@ -133,13 +133,13 @@ impl Drop for Session {
         match self.protocol {
             Protocol::Http => {
                 let response = http::rejection(Problem::busy(cause), &[]);
-                let _ = self.stream.try_write(&response, &[]);
+                let _ = self.stream.try_write([&response]);
             }
             Protocol::Frames => {
                 if let Ok(frame) = frame::encode(&busy(cause.to_owned())) {
                     let mut buffer = [0; GREETING];
                     let greeting = self.greeting(&mut buffer);
-                    let _ = self.stream.try_write(greeting, &frame);
+                    let _ = self.stream.try_write([greeting, &frame]);
                 }
             }
         }
@@ -235,16 +235,21 @@ impl Session {
         Some(caller)
     }
 
+    /// Returns the caller as it is now, as far as a rule or the audit needs it; `None` if it must be looked up first.
+    pub(super) fn attest_now<C: Clock>(&self, broker: &Broker<C>) -> Option<Attested> {
+        if broker.needs_identity() {
+            return self.shared.attestor.caller(&self.peer, &self.stream);
+        }
+        Some(Attested::by_ids(&self.peer))
+    }
+
     /// Returns the caller as it is now, as far as a rule or the audit needs it; `None` if it has disconnected
     /// meanwhile.
     pub(super) async fn attest<C: Clock>(
         &mut self,
         broker: &Broker<C>,
     ) -> Result<Option<Attested>, SessionError> {
-        if !broker.needs_identity() {
-            return Ok(Some(Attested::by_ids(&self.peer)));
-        }
-        if let Some(attested) = self.shared.attestor.caller(&self.peer, &self.stream) {
+        if let Some(attested) = self.attest_now(broker) {
             return Ok(Some(attested));
         }
         let found = Box::pin(self.look_up()).await?;
@@ -259,7 +264,12 @@ impl Session {
             biased;
             found = &mut found => Ok(Some(found)),
             read = self.read_more() => match read? {
-                0 => Ok(None),
+                0 if self.protocol == Protocol::Frames => Ok(None),
+                0 => tokio::select! {
+                    biased;
+                    found = &mut found => Ok(Some(found)),
+                    closed = self.stream.closed() => closed.map(|()| None),
+                },
                 // Its next request, which has to wait.
                 _ => Ok(Some(found.await)),
             },
@@ -320,17 +330,21 @@ impl Session {
         &self.shared.socket
     }
 
-    /// Sends two pieces in one write, so that neither is copied.
-    pub(super) async fn send(&mut self, start: &[u8], rest: &[u8]) -> Result<(), SessionError> {
-        let written = self.stream.try_write(start, rest)?;
-        if written == start.len() + rest.len() {
+    /// Sends pieces in one write, so that none is copied.
+    pub(super) async fn send<const N: usize>(
+        &mut self,
+        pieces: [&[u8]; N],
+    ) -> Result<(), SessionError> {
+        let mut written = self.stream.try_write(pieces)?;
+        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if written == total {
             return Ok(());
         }
-        let left = [
-            start.get(written..).unwrap_or_default(),
-            rest.get(written.saturating_sub(start.len())..)
-                .unwrap_or_default(),
-        ];
+        let left = pieces.map(|piece| {
+            let (_, rest) = piece.split_at(written.min(piece.len()));
+            written -= piece.len() - rest.len();
+            rest
+        });
         let limit = self.permit.deadlines().answer;
         // Most answers are written in one call.
         Ok(Box::pin(timeout(limit, self.stream.write_all(left))).await??)

@@ -38,7 +38,7 @@ impl CallerStream {
         Ok(Self { stream, readable })
     }
 
-    /// Reads once; zero bytes mean that the caller has disconnected.
+    /// Reads once; zero bytes mean that the caller sends nothing more.
     pub(super) fn poll_read(
         &mut self,
         context: &mut Context<'_>,
@@ -65,18 +65,28 @@ impl CallerStream {
         }
     }
 
+    /// Returns once the caller has closed its connection. Until then a caller that has ended only its own direction, as
+    /// `nc -N` does, can still read.
+    pub(super) async fn closed(&mut self) -> io::Result<()> {
+        self.readable = None;
+        // A hang-up is reported whatever the session waits for; the end of one direction only to those that read.
+        let hung_up = watched(Arc::clone(&self.stream), Interest::PRIORITY)?;
+        hung_up.ready(Interest::PRIORITY).await.map(drop)
+    }
+
     /// Ends the stream to the caller, which can read everything written before.
     pub(super) fn shut_down(&self) {
         // A caller that has disconnected needs no end.
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// Writes two pieces in one call without waiting. Returns how much there was room for: usually all.
-    pub(super) fn try_write(&self, start: &[u8], rest: &[u8]) -> io::Result<usize> {
-        if start.is_empty() {
-            return write_now(&self.stream, rest);
+    /// Writes pieces in one call without waiting. Returns how much there was room for: usually all.
+    pub(super) fn try_write<const N: usize>(&self, pieces: [&[u8]; N]) -> io::Result<usize> {
+        let mut filled = pieces.iter().filter(|piece| !piece.is_empty());
+        if let (Some(only), None) = (filled.next(), filled.next()) {
+            return write_now(&self.stream, only);
         }
-        let pieces = [IoSlice::new(start), IoSlice::new(rest)];
+        let pieces = pieces.map(IoSlice::new);
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         now(|| {
             sendmsg(
@@ -89,7 +99,7 @@ impl CallerStream {
     }
 
     /// Writes all pieces, waiting for room.
-    pub(super) async fn write_all(&mut self, pieces: [&[u8]; 2]) -> io::Result<()> {
+    pub(super) async fn write_all<const N: usize>(&mut self, pieces: [&[u8]; N]) -> io::Result<()> {
         self.readable = None;
         let writable = watched(Arc::clone(&self.stream), Interest::WRITABLE)?;
         for mut bytes in pieces {

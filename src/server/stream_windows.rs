@@ -1,5 +1,6 @@
 //! On Windows: a caller's connection through a named pipe, as a session reads and writes it.
 
+use std::future::{Ready, ready as ready_now};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -36,16 +37,21 @@ impl CallerStream {
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
+    /// Returns immediately: a caller that has ended one direction of a pipe has ended both.
+    pub(super) fn closed(&mut self) -> Ready<io::Result<()>> {
+        ready_now(Ok(()))
+    }
+
     /// Does nothing: a pipe is closed in both directions or not at all.
     pub(super) fn shut_down(&self) {}
 
     /// Writes nothing: a pipe has no write without waiting.
-    pub(super) fn try_write(&self, _: &[u8], _: &[u8]) -> io::Result<usize> {
+    pub(super) fn try_write<const N: usize>(&self, _: [&[u8]; N]) -> io::Result<usize> {
         Ok(0)
     }
 
     /// Writes all pieces, waiting for room.
-    pub(super) async fn write_all(&mut self, pieces: [&[u8]; 2]) -> io::Result<()> {
+    pub(super) async fn write_all<const N: usize>(&mut self, pieces: [&[u8]; N]) -> io::Result<()> {
         for bytes in pieces {
             self.0.pipe().write_all(bytes).await?;
         }

@@ -12,7 +12,7 @@ use domo_token_client::clock::boot_now;
 use domo_token_protocol::messages::{Request, TokenSubject};
 
 use crate::common::callers::{
-    DAEMON, ask_as, half_request, is_root, open_folder, watch_request, with_hello,
+    DAEMON, ask_as, half_request, is_root, open_folder, python_as, watch_request, with_hello,
 };
 use crate::common::print_skip;
 use crate::common::process::{KillOnDrop, first_line};
@@ -69,16 +69,12 @@ while True:
 struct Flood(KillOnDrop);
 
 impl Flood {
-    fn of(daemon: &Daemon, first_uid: u32) -> Self {
+    fn of(daemon: &Daemon, first_uid: u32, requests: &[Vec<u8>; 3]) -> Self {
         let mut command = Command::new("python3");
         command.args(["-c", FLOOD]).arg(daemon.socket());
         command.arg(first_uid.to_string());
-        let explain = with_hello(&Request::Explain(TokenSubject {
-            client: None,
-            scope: "data".to_owned(),
-        }));
-        for part in [explain, watch_request(), half_request()] {
-            command.arg(format!("{part:?}"));
+        for request in requests {
+            command.arg(format!("{request:?}"));
         }
         let child = command.current_dir("/").stdout(Stdio::piped()).spawn();
         Self(KillOnDrop(child.unwrap()))
@@ -90,8 +86,50 @@ impl Flood {
     }
 }
 
+/// Requests a token over HTTP as that user, and returns the status line.
+fn status_line_as(daemon: &Daemon, uid: u32) -> String {
+    let script = format!(
+        "import socket\n\
+         s = socket.socket(socket.AF_UNIX)\n\
+         s.connect({:?})\n\
+         s.sendall(b'GET /v1/token/data?format=token HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n')\n\
+         print(s.makefile().readline())",
+        daemon.socket()
+    );
+    let (_, stdout, stderr) = parts(&python_as(uid, &script).output().unwrap());
+    assert_eq!(stderr, "");
+    stdout.trim().to_owned()
+}
+
 #[test]
 fn connections_of_65536_uids_block_neither_another_user_nor_root() {
+    let explain = with_hello(&Request::Explain(TokenSubject {
+        client: None,
+        scope: "data".to_owned(),
+    }));
+    assert_flood_blocks_nobody(
+        &[explain, watch_request(), half_request()],
+        "msg=\"connection limit reached",
+    );
+}
+
+#[test]
+fn http_connections_of_65536_uids_block_neither_another_user_nor_root() {
+    let request =
+        |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes();
+    assert_flood_blocks_nobody(
+        &[
+            request("/v1/explain/data"),
+            request("/v1/watch/data"),
+            b"GET /v1/tok".to_vec(),
+        ],
+        "msg=\"HTTP connection limit reached",
+    );
+}
+
+/// Floods a daemon with these requests, and checks that others are served over frames and HTTP, and that the daemon logs
+/// a warning.
+fn assert_flood_blocks_nobody(requests: &[Vec<u8>; 3], warning: &str) {
     if !is_root() {
         return;
     }
@@ -111,7 +149,7 @@ fn connections_of_65536_uids_block_neither_another_user_nor_root() {
         return;
     }
     token(&ask_as(&daemon, DAEMON, DAEMON, &["data"]));
-    let mut floods = [100_000, 132_768].map(|first| Flood::of(&daemon, first));
+    let mut floods = [100_000, 132_768].map(|first| Flood::of(&daemon, first, requests));
     for flood in &mut floods {
         flood.wait_until_full();
     }
@@ -122,6 +160,11 @@ fn connections_of_65536_uids_block_neither_another_user_nor_root() {
         let (took, status) = timed(|| daemon.ask(&["status", "--quiet"]));
         assert_eq!(parts(&status).0, Some(0));
         times.push(took);
+        for uid in [DAEMON, 0] {
+            let (took, status) = timed(|| status_line_as(&daemon, uid));
+            assert_eq!(status, "HTTP/1.1 200 OK");
+            times.push(took);
+        }
         let next = begun + Duration::from_secs(seconds.unwrap_or(0)) * (asked + 1) / 20;
         while boot_now() < next {
             pause();
@@ -137,7 +180,7 @@ fn connections_of_65536_uids_block_neither_another_user_nor_root() {
         assert!(median < Duration::from_millis(300), "{median:?}");
     }
     drop(floods);
-    let line = daemon.wait_for_log("connection limit reached");
+    let line = daemon.wait_for_log(warning);
     assert!(
         line.contains("level=warn") && line.contains(" users=1"),
         "{line}"

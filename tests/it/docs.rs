@@ -35,6 +35,7 @@ pub(crate) fn all_pages() -> Vec<String> {
     let mut pages = pages_in("");
     pages.extend(pages_in("docs"));
     pages.extend(readmes);
+    pages.extend(["python/README.md", "js/README.md"].map(str::to_owned));
     pages
 }
 
@@ -225,8 +226,8 @@ fn messages() -> String {
 /// Messages of other programs, and what else is in the columns with messages.
 const NOT_OURS: [&str; 8] = [
     "domo-token: not found",
-    "FileNotFoundError",
-    "returned non-zero exit status",
+    "ModuleNotFoundError",
+    "Cannot find package",
     "Illegal header value",
     "Invalid header",
     "domo_token_config_last_reload_successful",
@@ -241,6 +242,9 @@ fn is_message(code: &str) -> bool {
         "cargo ",
         "docker ",
         "just ",
+        "npm ",
+        "pip ",
+        ".venv/bin/pip ",
         "openssl ",
         "sudo ",
         "systemctl ",

@@ -1,8 +1,12 @@
 //! What remains of a token in the daemon's memory after its scope set was removed.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
 use crate::common;
 use crate::common::print_skip;
 use crate::common::secrecy::found_in_memory;
+use crate::common::wait::until;
 use crate::common::{CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, sandbox, token};
 
 #[test]
@@ -23,6 +27,63 @@ fn removed_sets_token_is_nowhere_in_memory_and_a_valid_one_is_there_with_its_fra
     assert_eq!(daemon.ask(&["user"]).status.code(), Some(78));
     assert_eq!(found_in_memory(daemon.pid(), &end(&user)), Some(0));
     assert_eq!(found_in_memory(daemon.pid(), &end(&data)), Some(2));
+}
+
+/// Each format, and a watch. Callers that do not read leave responses in the daemon.
+#[test]
+fn no_response_over_http_leaves_a_copy_of_its_token() {
+    let sandbox = sandbox(HOUR);
+    let daemon = Daemon::start(&config_text(&sandbox, "[\"data\", \"user\"]"));
+    let text = token(&daemon.ask(&["user"]));
+    let end = text.as_bytes()[text.len() - 200..].to_vec();
+    let count = || found_in_memory(daemon.pid(), &end);
+    if count().is_none() {
+        println!("skipped: this user may not read another process's memory");
+        return;
+    }
+    let send = |target: &str, times: usize| {
+        let mut caller = UnixStream::connect(daemon.socket()).unwrap();
+        caller.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        caller.write_all(request.repeat(times).as_bytes()).unwrap();
+        caller
+    };
+    let mut callers = Vec::new();
+    for target in [
+        "/v1/token/user",
+        "/v1/token/user?format=token",
+        "/v1/token/user?format=header",
+        "/v1/watch/user",
+    ] {
+        let mut caller = send(target, 1);
+        let mut received = Vec::new();
+        while !received.windows(end.len()).any(|part| part == end) {
+            let mut buffer = [0; 4096];
+            let read = caller.read(&mut buffer).unwrap();
+            assert!(read > 0, "{target}");
+            received.extend_from_slice(&buffer[..read]);
+        }
+        callers.push(caller);
+    }
+    let unread = "/v1/token/user?format=token";
+    let waiting: Vec<UnixStream> = (0..4).map(|_| send(unread, 100)).collect();
+    until(|| match count() {
+        Some(copies) if copies >= 2 + waiting.len() => Ok(()),
+        other => Err(other),
+    });
+    drop(waiting);
+    until(|| match count() {
+        Some(2) => Ok(()),
+        other => Err(other),
+    });
+    daemon.write("config.toml", &config_text(&sandbox, "[\"data\"]"));
+    until(|| match count() {
+        Some(0) => Ok(()),
+        other => Err(other),
+    });
+    drop(callers);
+    assert_eq!(daemon.ask(&["user"]).status.code(), Some(78));
+    assert_eq!(count(), Some(0));
 }
 
 #[test]

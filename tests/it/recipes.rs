@@ -1,6 +1,7 @@
-//! Each recipe of `docs/recipes.md`, with a daemon and the sandbox. Recipes whose tool is not installed are
-//! skipped.
+//! Each recipe of `docs/recipes.md`, and the code of `docs/python.md` and `docs/node.md`, with a daemon and the sandbox.
+//! Recipes whose tool is not installed are skipped.
 
+mod packages;
 pub(crate) mod runner;
 
 use std::fs;
@@ -161,98 +162,6 @@ fn watch_service_keeps_a_token_file_for_another_service() {
     assert_unit_verifies(&recipes, "report-token.service");
 }
 
-/// Checks that a recipe renews a token that Domo has revoked.
-fn assert_renews(recipes: &Recipes, words: &[&str], refusal: u16) {
-    let socket = recipes.daemon.socket();
-    let old = token(&recipes.daemon.ask(&["data"]));
-    recipes.sandbox.revoke(&old);
-    let before = recipes.statuses().len();
-    let (code, shown) = recipes.run(words, &socket);
-    assert_eq!(code, Some(0), "{words:?}: {shown}");
-    assert!(shown.contains(FIRST_DATASET), "{words:?}: {shown}");
-    let calls = recipes.statuses().split_off(before);
-    assert_eq!(calls, [refusal, 200], "{words:?}");
-    assert_ne!(token(&recipes.daemon.ask(&["data"])), old);
-}
-
-#[test]
-fn urllib_sends_a_token_without_its_newline() {
-    if !is_installed("python3", &["--version"]) {
-        return;
-    }
-    let recipes = Recipes::new();
-    let script = recipes.recipe("domo_urllib.py");
-    recipes.assert_works(&["python3", script.to_str().unwrap()]);
-}
-
-#[test]
-fn python_lines_of_the_readme_send_a_token_and_fail_without_one() {
-    if !is_installed("python3", &["-c", "import requests"]) {
-        return;
-    }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let text = fs::read_to_string(path).unwrap();
-    let (_, script) = text.split_once("```python\n").unwrap();
-    let (script, _) = script.split_once("```").unwrap();
-    let recipes = Recipes::new();
-    let script = recipes.write("readme.py", script);
-    let words = ["python3", script.to_str().unwrap()];
-    recipes.assert_works(&words);
-    let none = recipes.folder.path().join("none.sock");
-    let (code, shown) = recipes.run(&words, &none);
-    assert_eq!(code, Some(1), "{shown}");
-    assert!(shown.contains("CalledProcessError"), "{shown}");
-    assert!(
-        shown.contains("returned non-zero exit status 69"),
-        "{shown}"
-    );
-}
-
-#[test]
-fn requests_renews_on_401_and_on_406_for_csv() {
-    if !is_installed("python3", &["-c", "import requests"]) {
-        return;
-    }
-    let recipes = Recipes::new();
-    let script = recipes.recipe("domo_requests.py");
-    let words = ["python3", script.to_str().unwrap()];
-    recipes.assert_works(&words);
-    assert_renews(&recipes, &words, 401);
-    let csv = "import requests, domo_requests
-answer = requests.get(
-    'https://api.domo.com/v1/datasets',
-    headers={'Accept': 'text/csv'},
-    auth=domo_requests.DomoToken('data'),
-)
-print(answer.status_code, [past.status_code for past in answer.history], answer.text)
-";
-    let script = recipes.write("as_csv.py", csv);
-    assert_renews(&recipes, &["python3", script.to_str().unwrap()], 406);
-}
-
-#[test]
-fn pydomo_gets_its_tokens_from_the_broker_alone() {
-    if !is_installed("python3", &["-c", "import pydomo"]) {
-        return;
-    }
-    let recipes = Recipes::new();
-    let script = recipes.recipe("domo_pydomo.py");
-    let words = ["python3", script.to_str().unwrap()];
-    recipes.assert_works(&words);
-    assert_renews(&recipes, &words, 401);
-    let csv = "import domo_pydomo
-domo = domo_pydomo.Domo('data', api_host=\"api.domo.com\")
-print(domo.transport.get_csv('/v1/datasets', {}).text)
-";
-    let script = recipes.write("as_csv.py", csv);
-    assert_renews(&recipes, &["python3", script.to_str().unwrap()], 406);
-    let requests = recipes.sandbox.requests();
-    assert!(
-        requests.len() <= 4,
-        "one by the broker for each token: {requests:?}"
-    );
-}
-
 #[test]
 fn powershell_ends_without_a_token() {
     if !is_installed("pwsh", &["-Version"]) {
@@ -271,39 +180,6 @@ fn r_stops_without_a_token() {
     let recipes = Recipes::new();
     let script = recipes.recipe("datasets.R");
     recipes.assert_works(&["Rscript", "--vanilla", script.to_str().unwrap()]);
-}
-
-#[test]
-fn node_throws_without_a_token_and_renews() {
-    if !is_installed("node", &["-e", "fetch"]) {
-        return;
-    }
-    let recipes = Recipes::new();
-    let script = recipes.recipe("datasets.mjs");
-    let words = ["node", script.to_str().unwrap()];
-    recipes.assert_works(&words);
-    assert_renews(&recipes, &words, 401);
-}
-
-#[test]
-fn airflow_runs_it_as_a_task() {
-    if !is_installed("python3", &["-c", "import airflow.sdk"]) {
-        return;
-    }
-    let recipes = Recipes::new();
-    recipes.recipe("datasets_dag.py");
-    let dag = "import datasets_dag, pathlib
-from airflow.sdk import task
-made = datasets_dag.datasets()
-line = made.get_task('fetch').python_callable()
-pathlib.Path('line').write_text(line)
-";
-    let script = recipes.write("line.py", dag);
-    let (code, shown) = recipes.run(&["python3", script.to_str().unwrap()], Path::new(""));
-    assert_eq!(code, Some(0), "{shown}");
-    let line = fs::read_to_string(recipes.folder.path().join("line")).unwrap();
-    // As Airflow's hook runs it.
-    recipes.assert_works(&["bash", "-c", &line]);
 }
 
 #[test]
@@ -341,16 +217,19 @@ fn github_runner_step_works_with_bash() {
 }
 
 #[test]
-fn recipes_of_the_document_all_have_a_test() {
+fn code_of_recipes_and_of_both_packages_pages_is_run() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = fs::read_to_string(path.join("docs/recipes.md")).unwrap();
-    let tests = fs::read_to_string(path.join("tests/it/recipes.rs")).unwrap();
-    let mut blocks = text
-        .lines()
-        .filter(|line| line.starts_with("```") && *line != "```");
-    let untried = blocks.find(|line| {
-        let name = line.split(' ').nth(1).unwrap_or("a name");
-        !tests.contains(&format!("\"{name}\""))
-    });
-    assert_eq!(untried, None);
+    let read = |name: &str| fs::read_to_string(path.join(name)).unwrap();
+    let tests = read("tests/it/recipes.rs") + &read("tests/it/recipes/packages.rs");
+    for page in ["docs/recipes.md", "docs/python.md", "docs/node.md"] {
+        let text = read(page);
+        let mut blocks = text
+            .lines()
+            .filter(|line| line.starts_with("```") && *line != "```");
+        let untried = blocks.find(|line| {
+            let name = line.split(' ').nth(1).unwrap_or("a name");
+            !tests.contains(&format!("\"{name}\""))
+        });
+        assert_eq!(untried, None, "{page}");
+    }
 }

@@ -1,5 +1,6 @@
 //! The bodies of responses.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -9,7 +10,6 @@ use domo_token_protocol::json;
 use domo_token_protocol::messages::{BrokerStatus, Explanation, ScopeStatus};
 use secrecy::ExposeSecret;
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 use super::route::Format;
 use crate::platform::clock::{boot_now, since_1970, wall_now};
@@ -38,28 +38,75 @@ impl Now {
     }
 }
 
-pub(super) fn token(token: &Token, format: Format, socket: &Path, now: Now) -> Zeroizing<Vec<u8>> {
-    let text = token.text().expose_secret().as_bytes();
+/// A body. A token in it is sent from where the broker keeps it, so that there is no copy to wipe.
+pub(super) struct Body {
+    bytes: Cow<'static, [u8]>,
+    /// The token, and where in the bytes its text is.
+    token: Option<(Token, usize)>,
+}
+
+impl Body {
+    fn with_token(bytes: Vec<u8>, token: &Token, at: usize) -> Self {
+        Self {
+            bytes: bytes.into(),
+            token: Some((token.clone(), at)),
+        }
+    }
+
+    /// Returns the bytes, in pieces that follow each other.
+    pub(super) fn pieces(&self) -> [&[u8]; 3] {
+        let (text, at) = match &self.token {
+            Some((token, at)) => (token.text().expose_secret(), *at),
+            None => ("", self.bytes.len()),
+        };
+        let (start, end) = self.bytes.split_at(at.min(self.bytes.len()));
+        [start, text.as_bytes(), end]
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.pieces().iter().map(|piece| piece.len()).sum()
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self {
+            bytes: bytes.into(),
+            token: None,
+        }
+    }
+}
+
+impl From<Cow<'static, str>> for Body {
+    fn from(text: Cow<'static, str>) -> Self {
+        let bytes = match text {
+            Cow::Borrowed(text) => text.as_bytes().into(),
+            Cow::Owned(text) => text.into_bytes().into(),
+        };
+        Self { bytes, token: None }
+    }
+}
+
+pub(super) fn token(token: &Token, format: Format, socket: &Path, now: Now) -> Body {
+    let line = |start: &str| {
+        let bytes = [start.as_bytes(), b"\n"].concat();
+        Body::with_token(bytes, token, start.len())
+    };
     match format {
-        Format::Json => token_json(token, socket, now),
-        Format::Token => joined(&[text, b"\n"]),
-        Format::Header => joined(&[b"Authorization: Bearer ", text, b"\n"]),
+        Format::Json => token_json("", token, socket, now, "\n"),
+        Format::Token => line(""),
+        Format::Header => line("Authorization: Bearer "),
     }
 }
 
-/// Joins texts without a copy that is not wiped.
-fn joined(parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
-    let length = parts.iter().map(|part| part.len()).sum();
-    let mut body = Zeroizing::new(Vec::with_capacity(length));
-    for part in parts {
-        body.extend_from_slice(part);
-    }
-    body
-}
-
-/// Returns the format `json`, and a newline. The text is inserted as it is: a `b64token` needs no escapes, and to look
-/// for them takes a quarter of the instructions of a request.
-pub(super) fn token_json(token: &Token, socket: &Path, now: Now) -> Zeroizing<Vec<u8>> {
+/// Returns the format `json` between two texts. The token's text is inserted as it is: a `b64token` needs no escapes.
+pub(super) fn token_json(
+    before: &str,
+    token: &Token,
+    socket: &Path,
+    now: Now,
+    after: &str,
+) -> Body {
     let validity = token.validity();
     let without_text = json::Token {
         access_token: "",
@@ -71,11 +118,11 @@ pub(super) fn token_json(token: &Token, socket: &Path, now: Now) -> Zeroizing<Ve
         scope: token.granted().as_str(),
         token_type: json::TOKEN_TYPE,
     };
-    let mut json = Vec::new();
-    write_json(&mut json, &without_text);
-    json.push(b'\n');
-    let (start, end) = json.split_at(json.len().min(TEXT_AT));
-    joined(&[start, token.text().expose_secret().as_bytes(), end])
+    let mut bytes = Vec::with_capacity(256);
+    bytes.extend_from_slice(before.as_bytes());
+    write_json(&mut bytes, &without_text);
+    bytes.extend_from_slice(after.as_bytes());
+    Body::with_token(bytes, token, before.len() + TEXT_AT)
 }
 
 /// Appends a value whose fields can all be serialized.

@@ -9,13 +9,12 @@ use domo_token_core::token::Token;
 use domo_token_protocol::messages::{Refusal, RefusalKind, TokenSubject};
 use serde::Serialize;
 use tokio::time::sleep;
-use zeroize::Zeroizing;
 
-use super::body::{self, Now};
+use super::body::{self, Body, Now};
 use super::head::Head;
 use super::problem::Problem;
-use super::response::{self, ConnectionEnd, LAST_CHUNK, chunk, chunked_head};
-use super::{Next, Session, SessionError, is_last};
+use super::response::{self, ConnectionEnd, LAST_CHUNK, chunked_head};
+use super::{Next, Session, SessionError};
 use crate::api::{self, Answer, Request, Watch};
 use crate::broker::Broker;
 use crate::platform::clock::Clock;
@@ -72,7 +71,7 @@ impl Session {
         mut stopped: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), SessionError> {
         let start = chunked_head(response::EVENTS, ConnectionEnd::Close, Now::read().wall);
-        self.send(&start, &[]).await?;
+        self.send([&start]).await?;
         loop {
             let news = tokio::select! {
                 // So that the last message is sent before the stream ends.
@@ -81,7 +80,7 @@ impl Session {
                 disconnected = self.disconnected() => return disconnected,
                 () = &mut stopped => break,
                 () = sleep(COMMENT_INTERVAL) => {
-                    self.send(&chunk(COMMENT), &[]).await?;
+                    self.send_chunk(&COMMENT.to_vec().into()).await?;
                     continue;
                 }
             };
@@ -97,7 +96,7 @@ impl Session {
                     let generation = token.validity().generation.to_string();
                     if seen.take() != Some(&*generation) {
                         let event = token_event(&token, self.socket(), Now::read());
-                        self.send(&chunk(&event), &[]).await?;
+                        self.send_chunk(&event).await?;
                     }
                 }
                 // The daemon stops: the caller connects again.
@@ -105,30 +104,29 @@ impl Session {
                 Err(refusal) => {
                     let last = is_last(refusal.kind);
                     let event = failure_event(refusal, Now::read());
-                    self.send(&chunk(&event), &[]).await?;
+                    self.send_chunk(&event).await?;
                     if last {
                         break;
                     }
                 }
             }
         }
-        self.send(LAST_CHUNK, &[]).await
+        self.send([LAST_CHUNK]).await
     }
 }
 
-fn token_event(token: &Token, socket: &Path, now: Now) -> Zeroizing<Vec<u8>> {
+fn token_event(token: &Token, socket: &Path, now: Now) -> Body {
     let generation = token.validity().generation;
     let start = format!("event: token\nid: {generation}\ndata: ");
-    let json = body::token_json(token, socket, now);
-    let mut event = Zeroizing::new(Vec::with_capacity(start.len() + json.len() + 1));
-    event.extend_from_slice(start.as_bytes());
-    // It ends with a newline.
-    event.extend_from_slice(&json);
-    event.push(b'\n');
-    event
+    body::token_json(&start, token, socket, now, "\n\n")
 }
 
-fn failure_event(refusal: Refusal, now: Now) -> Vec<u8> {
+/// Returns whether no more follows a refusal.
+fn is_last(kind: RefusalKind) -> bool {
+    kind != RefusalKind::Unavailable
+}
+
+fn failure_event(refusal: Refusal, now: Now) -> Body {
     let name = if is_last(refusal.kind) {
         "gone"
     } else {
@@ -144,5 +142,5 @@ fn failure_event(refusal: Refusal, now: Now) -> Vec<u8> {
         },
     );
     event.extend_from_slice(b"\n\n");
-    event
+    event.into()
 }

@@ -172,7 +172,7 @@ fn check_problem(problem: Problem) {
     assert!(!detail.is_empty() && !detail.contains(char::is_control));
     let response = Response::from(problem);
     let mut bytes = response.head(ConnectionEnd::Close, UNIX_EPOCH);
-    bytes.extend_from_slice(&response.body);
+    bytes.extend_from_slice(&response.body_for(Method::Get).concat());
     assert_eq!(responses(&bytes, &[]), [status]);
 }
 

@@ -1,10 +1,8 @@
 //! Responses as bytes: the head, and bodies of a known length or in chunks.
 
-use std::io::Write;
 use std::time::SystemTime;
 
-use zeroize::Zeroizing;
-
+use super::body::Body;
 use super::head::Method;
 use super::problem::{Problem, Status};
 
@@ -13,22 +11,18 @@ pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) const EVENTS: &str = "text/event-stream";
 pub(super) const PROBLEM: &str = "application/problem+json";
 
-/// A whole response. Its body may contain a token.
+/// A whole response.
 pub(in crate::server) struct Response {
     pub(super) status: Status,
     pub(super) content_type: &'static str,
     pub(super) generation: Option<u64>,
     pub(super) allow: Option<&'static str>,
     pub(super) retry_after_ms: Option<u64>,
-    pub(super) body: Zeroizing<Vec<u8>>,
+    pub(super) body: Body,
 }
 
 impl Response {
-    pub(super) fn new(
-        status: Status,
-        content_type: &'static str,
-        body: impl Into<Zeroizing<Vec<u8>>>,
-    ) -> Self {
+    pub(super) fn new(status: Status, content_type: &'static str, body: impl Into<Body>) -> Self {
         Self {
             status,
             content_type,
@@ -37,10 +31,6 @@ impl Response {
             retry_after_ms: None,
             body: body.into(),
         }
-    }
-
-    pub(super) fn text(status: Status, text: &str) -> Self {
-        Self::new(status, TEXT, text.as_bytes().to_vec())
     }
 
     pub(super) fn not_modified(generation: u64) -> Self {
@@ -71,11 +61,11 @@ impl Response {
         head
     }
 
-    /// Returns the body, which a response to HEAD does not have.
-    pub(super) fn body_for(&self, method: Method) -> &[u8] {
+    /// Returns the pieces of the body, which a response to HEAD does not have.
+    pub(super) fn body_for(&self, method: Method) -> [&[u8]; 3] {
         match method {
-            Method::Head => &[],
-            Method::Get | Method::Other => &self.body,
+            Method::Head => Default::default(),
+            Method::Get | Method::Other => self.body.pieces(),
         }
     }
 }
@@ -110,15 +100,13 @@ pub(super) fn chunked_head(content_type: &str, end: ConnectionEnd, now: SystemTi
 /// The end of a body in chunks.
 pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// Returns bytes, which must not be empty, as one chunk.
-pub(super) fn chunk(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
-    let mut chunk = Zeroizing::new(Vec::with_capacity(bytes.len() + 16));
-    // Writing to memory can't fail.
-    let _ = write!(chunk, "{:x}\r\n", bytes.len());
-    chunk.extend_from_slice(bytes);
-    chunk.extend_from_slice(b"\r\n");
-    chunk
+/// Returns what precedes a chunk of that length, which must not be zero.
+pub(super) fn chunk_start(length: usize) -> String {
+    format!("{length:x}\r\n")
 }
+
+/// What follows a chunk.
+pub(super) const CHUNK_END: &[u8] = b"\r\n";
 
 fn start(Status(status, reason): Status, end: ConnectionEnd, now: SystemTime) -> Vec<u8> {
     let mut head = Vec::with_capacity(256);

@@ -24,7 +24,9 @@ fn token_as_json_is_what_a_serializer_writes() {
         boot,
         wall: UNIX_EPOCH + Duration::from_secs(1000),
     };
-    let body = body::token_json(&token, Path::new("/run/\"/\\"), now);
+    let body = body::token_json("", &token, Path::new("/run/\"/\\"), now, "\n")
+        .pieces()
+        .concat();
     let value: serde_json::Value = serde_json::from_slice(&body).unwrap();
     let expected = json!({
         "access_token": text,

@@ -8,7 +8,7 @@ use super::connection::{Answer, Connection, head};
 use super::without_pid;
 use crate::common::callers::{DAEMON, GAMES_GROUP, USER_A, USER_B, ask_as, is_root, open_daemon};
 use crate::common::wait::until;
-use crate::common::{Daemon, HOUR, config_text, failure, parts, sandbox};
+use crate::common::{Daemon, HOUR, config_text, failure, parts, sandbox, token};
 use serde_json::Value;
 
 const RULES: &str = "[clients.acme.access]\n\
@@ -73,6 +73,21 @@ fn rules_grant_the_same_scope_sets_as_with_frames() {
             watch.problem("not_permitted");
         }
     }
+}
+
+#[test]
+fn caller_that_ends_its_direction_before_it_is_looked_up_receives_the_token() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let daemon = open_daemon(&sandbox, TOKENS, "", RULES);
+    token(&ask_as(&daemon, DAEMON, DAEMON, &["data"]));
+    let mut connection = Connection::open_as(&daemon, USER_A, GAMES_GROUP);
+    connection.send(head("GET", "/v1/token/data", &[]));
+    connection.finish();
+    let answer = connection.answer("GET");
+    assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
 #[test]

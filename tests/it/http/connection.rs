@@ -388,7 +388,7 @@ impl Connection {
 
     /// Waits for more bytes and returns their number, 0 at the end.
     #[track_caller]
-    fn receive(&mut self) -> usize {
+    pub(super) fn receive(&mut self) -> usize {
         let mut buffer = [0; 16 * 1024];
         let count = match self.stream.read(&mut buffer) {
             Ok(count) => count,

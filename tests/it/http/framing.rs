@@ -133,6 +133,21 @@ fn caller_that_ends_its_direction_receives_all_answers() {
 }
 
 #[test]
+fn caller_that_ends_its_direction_while_it_waits_receives_the_token() {
+    let sandbox = sandbox(HOUR);
+    sandbox.script([Fault::hold()]);
+    let mut daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
+    let mut connection = Connection::open(&daemon);
+    connection.send(head("GET", "/v1/token/data?format=token", &[]));
+    connection.finish();
+    daemon.wait_for_log("received request");
+    sandbox.recover();
+    let answer = connection.answer("GET");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    connection.assert_closed();
+}
+
+#[test]
 fn harmless_headers_are_ignored() {
     let (_sandbox, daemon) = sandbox_and_daemon(HOUR);
     let headers = [

@@ -1,5 +1,6 @@
 //! Limits on connections and watchers: 429 over HTTP, a frame for frames, and neither delays other callers.
 
+use std::fs;
 use std::time::Duration;
 
 use super::connection::{Connection, head};
@@ -238,11 +239,19 @@ fn callers_that_disconnect_while_they_wait_release_their_places() {
     let sandbox = sandbox(HOUR);
     sandbox.always(Fault::hold());
     let daemon = Daemon::start(&config_text(&sandbox, "[\"data\"]"));
-    for target in ["/v1/token/data?timeout=1m", "/v1/watch/data"] {
+    for (target, ends_direction) in [
+        ("/v1/token/data?timeout=1m", false),
+        ("/v1/token/data?timeout=1m", true),
+        ("/v1/watch/data", false),
+        ("/v1/watch/data", true),
+    ] {
         let waiting: Vec<Connection> = (0..PER_USER)
             .map(|_| {
                 let mut connection = Connection::open(&daemon);
                 connection.send(head("GET", target, &[]));
+                if ends_direction {
+                    connection.finish();
+                }
                 connection
             })
             .collect();
@@ -378,4 +387,35 @@ fn frames_are_served_while_http_is_full_and_busy() {
     assert!(took < Duration::from_secs(3), "{took:?}");
     drop(busy);
     token(&daemon.ask(&["data"]));
+}
+
+/// Returns the daemon's resident memory in KiB.
+fn resident_kib(daemon: &Daemon) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.unwrap().split_whitespace().next();
+    number.unwrap().parse().unwrap()
+}
+
+#[test]
+fn callers_that_do_not_read_hold_no_copies_of_the_openapi_document() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = sandbox(HOUR);
+    let daemon = open_daemon(&sandbox, "[\"data\"]", "", "");
+    let length = get(&daemon, "/v1/openapi.json").body.len();
+    let before = resident_kib(&daemon);
+    let mut waiting = Vec::new();
+    for uid in 7001..7008 {
+        for _ in 0..PER_USER {
+            let mut connection = Connection::open_as(&daemon, uid, uid);
+            connection.send(head("GET", "/v1/openapi.json", &[]));
+            assert!(connection.receive() > 0);
+            waiting.push(connection);
+        }
+    }
+    let grown = resident_kib(&daemon).saturating_sub(before);
+    let copies = waiting.len() * length / 1024;
+    assert!(grown < copies / 2, "{grown} KiB; copies have {copies} KiB");
 }

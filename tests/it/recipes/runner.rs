@@ -1,6 +1,7 @@
 //! Runs recipes against a daemon and the sandbox.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -20,13 +21,16 @@ pub(super) fn recipe(name: &str) -> String {
 
 /// Returns the code block of a page for the file of that name.
 pub(crate) fn code_block(page: &str, name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
-    let text = fs::read_to_string(path).unwrap();
+    let text = fs::read_to_string(in_repository(page)).unwrap();
     let mut lines = text.lines();
     let begins = |line: &&str| line.starts_with("```") && line.ends_with(&format!(" {name}"));
     assert!(lines.by_ref().any(|line| begins(&line)), "no {name}");
     let body = lines.take_while(|line| *line != "```");
     body.flat_map(|line| [line, "\n"]).collect()
+}
+
+fn in_repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 /// A broker, its sandbox, and a folder to run recipes in.
@@ -41,10 +45,14 @@ impl Recipes {
         // The floor between two requests of a scope set is 2 s, so that a renewal waits no longer.
         let (sandbox, daemon) = sandbox_and_daemon(Duration::from_secs(40));
         token(&daemon.ask(&["data"]));
+        let folder = tempfile::tempdir().unwrap();
+        let modules = folder.path().join("node_modules");
+        fs::create_dir(&modules).unwrap();
+        symlink(in_repository("js"), modules.join("domo-token")).unwrap();
         Self {
             sandbox,
             daemon,
-            folder: tempfile::tempdir().unwrap(),
+            folder,
         }
     }
 
@@ -67,7 +75,7 @@ impl Recipes {
         self.write(name, &recipe(name))
     }
 
-    /// A command in the folder, with a minimal environment.
+    /// A command in the folder, with a minimal environment in which Python and Node find the packages.
     pub(crate) fn command(&self, words: &[&str], socket: &Path) -> Command {
         let helper = Path::new(env!("CARGO_BIN_EXE_domo-token"));
         let path = std::env::var("PATH").unwrap();
@@ -81,6 +89,9 @@ impl Recipes {
                 format!("{}:{path}", helper.parent().unwrap().display()),
             )
             .env("HOME", self.folder.path())
+            .env("PYTHONPATH", in_repository("python/src"))
+            // Without this, Python would write its cache into the source tree.
+            .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("DOMO_TOKEN_SOCKET", socket)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -104,6 +115,19 @@ impl Recipes {
 
     /// Checks what the document promises about all recipes.
     pub(super) fn assert_works(&self, words: &[&str]) {
+        self.assert_sends_a_token(words);
+        let trace = self.assert_no_token_in_arguments(words);
+        assert!(trace.is_none_or(|trace| trace.contains("domo-token")));
+    }
+
+    /// Checks the same of a program that uses a package instead of the helper.
+    pub(super) fn assert_works_without_the_helper(&self, words: &[&str]) {
+        self.assert_sends_a_token(words);
+        let trace = self.assert_no_token_in_arguments(words);
+        assert!(trace.is_none_or(|trace| !trace.contains("debug/domo-token")));
+    }
+
+    fn assert_sends_a_token(&self, words: &[&str]) {
         let socket = self.daemon.socket();
         let before = self.statuses().len();
         let (code, shown) = self.run(words, &socket);
@@ -116,8 +140,6 @@ impl Recipes {
         assert!(!calls.is_empty() && calls.iter().all(|status| *status == 200));
         let _ = fs::remove_file(self.folder.path().join("datasets.json"));
         self.assert_fails_without_a_broker(words);
-        self.assert_no_token_in_arguments(words, &cached);
-        let _ = fs::remove_file(self.folder.path().join("datasets.json"));
     }
 
     pub(super) fn assert_fails_without_a_broker(&self, words: &[&str]) {
@@ -138,7 +160,9 @@ impl Recipes {
         assert_eq!(self.statuses().len(), before, "{words:?} sent something");
     }
 
-    fn assert_no_token_in_arguments(&self, words: &[&str], cached: &str) {
+    /// Returns the trace of the programs that were started, if there is a tracer.
+    fn assert_no_token_in_arguments(&self, words: &[&str]) -> Option<String> {
+        let cached = token(&self.daemon.ask(&["data"]));
         let trace = self.folder.path().join("trace");
         let to = trace.to_str().unwrap();
         let options = ["strace", "-f", "-s", "9999", "-e", "trace=execve", "-o", to];
@@ -147,13 +171,15 @@ impl Recipes {
             .output();
         if !probe.is_ok_and(|output| output.status.success()) {
             println!("no strace here: {words:?} was not searched for its arguments");
-            return;
+            return None;
         }
         let (code, shown) = self.run(&[&options[..], words].concat(), &self.daemon.socket());
         assert_eq!(code, Some(0), "{words:?}: {shown}");
+        let _ = fs::remove_file(self.folder.path().join("datasets.json"));
         let trace = fs::read_to_string(trace).unwrap();
-        assert!(trace.contains("domo-token"), "{trace}");
-        assert!(!trace.contains(cached), "{words:?} shows its token");
+        assert!(trace.contains(words[0]), "{trace}");
+        assert!(!trace.contains(&cached), "{words:?} shows its token");
+        Some(trace)
     }
 }
 
