@@ -13,10 +13,9 @@ use domo_token_protocol::greeting::GREETING;
 use domo_token_protocol::messages::Request;
 
 use crate::common::callers::{half_request, token_request, watch_request, with_hello};
-use crate::common::print_skip;
 use crate::common::wait::until;
 use crate::common::{
-    self, Daemon, HOUR, PATIENCE, config_text, failure, sandbox, sandbox_and_daemon,
+    self, Daemon, HOUR, PATIENCE, config_text, failure, print_skip, sandbox, sandbox_and_daemon,
     sandbox_and_folder, token,
 };
 use crate::{memory, sockets, wait_for_sockets};

@@ -14,10 +14,9 @@ use domo_token_protocol::messages::{Request, TokenSubject};
 use crate::common::callers::{
     DAEMON, ask_as, half_request, is_root, open_folder, python_as, watch_request, with_hello,
 };
-use crate::common::print_skip;
 use crate::common::process::{KillOnDrop, first_line};
 use crate::common::wait::pause;
-use crate::common::{Daemon, HOUR, parts, sandbox, timed, token};
+use crate::common::{Daemon, HOUR, parts, print_skip, sandbox, timed, token};
 use crate::memory;
 
 /// The memory limit of the containers in `deploy/kubernetes`.

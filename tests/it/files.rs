@@ -7,11 +7,10 @@ use std::process::{Command, Output};
 
 use crate::common;
 use crate::common::callers::{USER_A, is_root};
-use crate::common::print_skip;
 use crate::common::process::make_fifo;
 use crate::common::{
-    CANARY_SECRET, Daemon, HOUR, PATIENCE, chmod, config_text, folder, parts, run_to_end, sandbox,
-    sandbox_and_daemon, sandbox_and_folder, token,
+    CANARY_SECRET, Daemon, HOUR, PATIENCE, chmod, config_text, folder, parts, print_skip,
+    run_to_end, sandbox, sandbox_and_daemon, sandbox_and_folder, token,
 };
 use tempfile::TempDir;
 

@@ -7,8 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::common::print_skip;
-use crate::common::{CANARY_SECRET, Daemon, config_text, token};
+use crate::common::{CANARY_SECRET, Daemon, config_text, print_skip, token};
 use crate::openapi::exchange::get;
 use crate::recipes::runner::{FIRST_DATASET, Recipes, code_block};
 

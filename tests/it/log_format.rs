@@ -7,8 +7,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use crate::common::print_skip;
-use crate::common::{Daemon, HOUR, config_text, folder, parts, run_to_end, sandbox, token};
+use crate::common::{
+    Daemon, HOUR, config_text, folder, parts, print_skip, run_to_end, sandbox, token,
+};
 use domo_sandbox::{Fault, Sandbox};
 use serde_json::Value;
 

@@ -4,10 +4,11 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
 use crate::common;
-use crate::common::print_skip;
 use crate::common::secrecy::found_in_memory;
 use crate::common::wait::until;
-use crate::common::{CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, sandbox, token};
+use crate::common::{
+    CANARY_SECRET, Daemon, HOUR, PATIENCE, config_text, print_skip, sandbox, token,
+};
 
 #[test]
 fn removed_sets_token_is_nowhere_in_memory_and_a_valid_one_is_there_with_its_frame() {
@@ -38,7 +39,7 @@ fn no_response_over_http_leaves_a_copy_of_its_token() {
     let end = text.as_bytes()[text.len() - 200..].to_vec();
     let count = || found_in_memory(daemon.pid(), &end);
     if count().is_none() {
-        println!("skipped: this user may not read another process's memory");
+        print_skip("this user may not read another process's memory");
         return;
     }
     let send = |target: &str, times: usize| {

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::common::process::KillOnDrop;
 use crate::common::wait::until;
-use crate::common::{parts, token};
+use crate::common::{parts, print_skip, token};
 use runner::{DOMO, FIRST_DATASET, Recipes, is_installed, recipe};
 
 fn assert_works_in_shells(name: &str, tool: &str) {
@@ -201,7 +201,7 @@ fn shells_can_read_the_recipe_for_docker() {
         let (code, shown) = recipes.run(&[shell, "-n", script.to_str().unwrap()], Path::new(""));
         assert_eq!((code, shown.as_str()), (Some(0), ""));
     }
-    println!("no image is run here: the recipe for Docker was only read by shells");
+    print_skip("no image is run here: the recipe for Docker was only read by shells");
 }
 
 #[test]

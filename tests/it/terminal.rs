@@ -4,9 +4,10 @@ use std::io::Read;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
-use crate::common::print_skip;
 use crate::common::wait::until;
-use crate::common::{HOUR, config_text, folder, helper, sandbox, sandbox_and_folder, token};
+use crate::common::{
+    HOUR, config_text, folder, helper, print_skip, sandbox, sandbox_and_folder, token,
+};
 use tempfile::TempDir;
 
 /// Runs the daemon in a terminal, or as a job of an interactive shell there. Prints its process id once it serves,

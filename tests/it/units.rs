@@ -10,9 +10,8 @@ use crate::common::callers::{
     USER_A, USER_B, daemon_as, is_root, open_daemon, open_folder, token_request,
 };
 use crate::common::namespaces::{Container, can_create_containers};
-use crate::common::print_skip;
 use crate::common::process::wrapped;
-use crate::common::{Daemon, HOUR, failure, kernel, parts, sandbox, token};
+use crate::common::{Daemon, HOUR, failure, kernel, parts, print_skip, sandbox, token};
 
 /// A cgroup in systemd's hierarchy that looks like that of a unit with this name.
 struct Unit {

@@ -8,9 +8,8 @@ use std::process::{Child, Command, Output, Stdio};
 
 use crate::common;
 use crate::common::callers::is_root;
-use crate::common::print_skip;
 use crate::common::process::{send_signal, wrapped};
-use crate::common::{Daemon, HOUR, chmod, config_text, parts, sandbox, token};
+use crate::common::{Daemon, HOUR, chmod, config_text, parts, print_skip, sandbox, token};
 
 const PASSWD: &str = "root:x:0:0::/root:/bin/sh\n\
                       ann:x:4301:4301::/:/bin/sh\n\

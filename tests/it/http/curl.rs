@@ -4,8 +4,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use super::first_token;
-use crate::common::print_skip;
-use crate::common::{Daemon, HOUR, parts, sandbox_and_daemon};
+use crate::common::{Daemon, HOUR, parts, print_skip, sandbox_and_daemon};
 
 /// Runs curl on the daemon's socket, or prints that the test is skipped.
 fn curl(daemon: &Daemon, arguments: &[&str]) -> Option<Output> {

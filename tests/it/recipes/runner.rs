@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::common::{CANARY_SECRET, Daemon, parts, sandbox_and_daemon, token};
+use crate::common::{CANARY_SECRET, Daemon, parts, print_skip, sandbox_and_daemon, token};
 use domo_sandbox::Sandbox;
 
 pub(super) const DOMO: &str = "https://api.domo.com";
@@ -170,7 +170,9 @@ impl Recipes {
             .args(["-o", "/dev/null", "true"])
             .output();
         if !probe.is_ok_and(|output| output.status.success()) {
-            println!("no strace here: {words:?} was not searched for its arguments");
+            print_skip(format_args!(
+                "no strace here: {words:?} was not searched for its arguments"
+            ));
             return None;
         }
         let (code, shown) = self.run(&[&options[..], words].concat(), &self.daemon.socket());
@@ -189,7 +191,9 @@ pub(super) fn is_installed(tool: &str, arguments: &[&str]) -> bool {
     command.args(arguments).stdin(Stdio::null());
     let here = command.output().is_ok_and(|output| output.status.success());
     if !here {
-        println!("no {tool} {arguments:?} here: its recipe was not tried");
+        print_skip(format_args!(
+            "no {tool} {arguments:?} here: its recipe was not tried"
+        ));
     }
     here
 }

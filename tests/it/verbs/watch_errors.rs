@@ -14,10 +14,9 @@ use serde_json::Value;
 use super::watch::{wait_for, wait_for_token};
 use super::watch_target::Watching;
 use crate::common::callers::is_root;
-use crate::common::print_skip;
 use crate::common::process::{KillOnDrop, first_line, wrapped};
 use crate::common::wait::until;
-use crate::common::{Daemon, HOUR, parts, sandbox_and_daemon, timed, token};
+use crate::common::{Daemon, HOUR, parts, print_skip, sandbox_and_daemon, timed, token};
 
 /// A small file system, mounted in a namespace that ends with it.
 struct Mounted {
