@@ -53,7 +53,7 @@ impl Method {
     pub(super) fn of(start: &[u8]) -> Self {
         if start.starts_with(b"GET ") {
             Self::Get
-        } else if start.starts_with(b"HEAD ") {
+        } else if start.starts_with(b"HEAD ") || start == b"HEAD" {
             Self::Head
         } else {
             Self::Other
