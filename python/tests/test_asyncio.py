@@ -144,6 +144,29 @@ class Watching(Case):
         self.assertEqual((await watch.__anext__()).text, "second")
         await watch.aclose()
 
+    async def test_watch_that_another_task_closes_ends_and_affects_no_other_connection(
+        self,
+    ) -> None:
+        watch = self.broker.watch("data")
+        await watch.__anext__()
+        step = asyncio.create_task(watch.__anext__())
+        await asyncio.sleep(0)  # It reads now.
+        watch.close()
+        # The descriptor of this connection could have the number of the closed one.
+        await asyncio.wait_for(self.broker.token("user"), 5)
+        with self.assertRaises(StopAsyncIteration):
+            await asyncio.wait_for(step, 5)
+        self.assertIsNone(watch._connection)
+
+    async def test_watch_that_is_closed_while_it_connects_ends(self) -> None:
+        watch = self.broker.watch("data")
+        step = asyncio.create_task(watch.__anext__())
+        await asyncio.sleep(0)  # It pauses before it connects.
+        watch.close()
+        with self.assertRaises(StopAsyncIteration):
+            await asyncio.wait_for(step, 5)
+        self.assertIsNone(watch._connection)
+
     async def test_iteration_in_a_task_is_cancelled(self) -> None:
         seen: list[domo_token.Token] = []
 

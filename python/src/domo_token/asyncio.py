@@ -213,6 +213,11 @@ class _Connection:
         """Close it; a call that was cancelled no longer uses it."""
         self._stream.close()
 
+    def shut_down(self) -> None:
+        """End a read of another task."""
+        with contextlib.suppress(OSError):
+            self._stream.shutdown(socket.SHUT_RDWR)
+
     async def send(self, request: bytes, until: float) -> None:
         """Send the whole request."""
         await _limited(self._loop.sock_sendall(self._stream, request), until)
@@ -309,6 +314,8 @@ class AsyncWatch(AsyncIterator[Token]):
         self._connection: Optional[_Connection] = None
         self._is_closed = False
         self._process = os.getpid()
+        #: How many tasks wait for the next token.
+        self._waiting = 0
 
     def __repr__(self) -> str:
         return f"<domo_token.AsyncWatch of {self._state.key[1]!r}>"
@@ -323,15 +330,29 @@ class AsyncWatch(AsyncIterator[Token]):
         return self
 
     def close(self) -> None:
-        """End the iterator."""
+        """End the iterator, also while another task waits for its next token."""
         self._is_closed = True
-        self._disconnect()
+        if self._waiting == 0:
+            self._disconnect()
+        elif self._connection is not None:
+            # The event loop watches the descriptor for that task. If it were closed here, the next
+            # connection could get the same number, and the loop would report no events for it.
+            self._connection.shut_down()
 
     async def aclose(self) -> None:
         """End the iterator."""
         self.close()
 
     async def __anext__(self) -> Token:
+        self._waiting += 1
+        try:
+            return await self._next()
+        finally:
+            self._waiting -= 1
+            if self._is_closed and self._waiting == 0:
+                self._disconnect()
+
+    async def _next(self) -> Token:
         try:
             while not self._is_closed:
                 token = self._state.next_token()
@@ -347,7 +368,7 @@ class AsyncWatch(AsyncIterator[Token]):
             self._disconnect()
             raise
         except BaseException:
-            self.close()
+            self._is_closed = True
             raise
         raise StopAsyncIteration
 
