@@ -10,6 +10,12 @@ import domo_token
 from domo_token.testing import FakeBroker
 
 
+async def turns_of_the_loop() -> None:
+    """Let each task run until it waits for bytes."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
 class Case(unittest.IsolatedAsyncioTestCase):
     def setUp(self) -> None:
         self.fake = FakeBroker()
@@ -137,7 +143,7 @@ class Watching(Case):
         watch = self.broker.watch("data")
         await watch.__anext__()
         step = asyncio.create_task(watch.__anext__())
-        await asyncio.sleep(0)  # It reads now.
+        await turns_of_the_loop()  # It reads now.
         step.cancel()
         await asyncio.gather(step, return_exceptions=True)
         self.fake.grant("data", "second")
@@ -150,7 +156,7 @@ class Watching(Case):
         watch = self.broker.watch("data")
         await watch.__anext__()
         step = asyncio.create_task(watch.__anext__())
-        await asyncio.sleep(0)  # It reads now.
+        await turns_of_the_loop()  # It reads now.
         watch.close()
         # The descriptor of this connection could have the number of the closed one.
         await asyncio.wait_for(self.broker.token("user"), 5)
