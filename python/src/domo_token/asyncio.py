@@ -8,8 +8,8 @@ import os
 import socket
 import threading
 import weakref
-from collections.abc import AsyncIterator, Awaitable
-from typing import Callable, Optional, TypeVar, Union
+from collections.abc import AsyncIterator, Iterator
+from typing import Callable, Optional, Union
 
 from . import _requests
 from ._answers import busy_error
@@ -205,6 +205,7 @@ class _Connection:
         self.target = target
         self._loop = loop
         self._stream = stream
+        self._is_late = False
 
     def __repr__(self) -> str:
         return f"<connection to {self.target.path}>"
@@ -220,18 +221,33 @@ class _Connection:
 
     async def send(self, request: bytes, until: float) -> None:
         """Send the whole request."""
-        await _limited(self._loop.sock_sendall(self._stream, request), until)
+        with self._limited(until):
+            await self._loop.sock_sendall(self._stream, request)
 
     async def receive(self, into: memoryview, until: float) -> int:
         """Receive bytes; 0 at the end."""
-        return await _limited(self._loop.sock_recv_into(self._stream, into), until)
+        with self._limited(until):
+            count = await self._loop.sock_recv_into(self._stream, into)
+            if count == 0 and self._is_late:
+                raise asyncio.TimeoutError
+            return count
 
+    @contextlib.contextmanager
+    def _limited(self, until: float) -> Iterator[None]:
+        # Not wait_for: before Python 3.12 it ignores a cancellation that comes with the result.
+        timer = self._loop.call_later(max(0.001, until - boot_now()), self._expire)
+        try:
+            yield
+        except OSError:
+            if self._is_late:
+                raise asyncio.TimeoutError from None
+            raise
+        finally:
+            timer.cancel()
 
-_T = TypeVar("_T")
-
-
-async def _limited(call: Awaitable[_T], until: float) -> _T:
-    return await asyncio.wait_for(call, max(0.001, until - boot_now()))
+    def _expire(self) -> None:
+        self._is_late = True
+        self.shut_down()
 
 
 async def _connect(transport: Transport, deadline: float, retry: RetryPolicy) -> _Connection:
