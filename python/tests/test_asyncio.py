@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import threading
 import unittest
 
 import domo_token
 from domo_token.testing import FakeBroker
+
+
+async def turns_of_the_loop() -> None:
+    """Let each task run until it waits for bytes."""
+    for _ in range(20):
+        await asyncio.sleep(0)
 
 
 class Case(unittest.IsolatedAsyncioTestCase):
@@ -137,12 +144,66 @@ class Watching(Case):
         watch = self.broker.watch("data")
         await watch.__anext__()
         step = asyncio.create_task(watch.__anext__())
-        await asyncio.sleep(0)  # It reads now.
+        await turns_of_the_loop()  # It reads now.
         step.cancel()
         await asyncio.gather(step, return_exceptions=True)
         self.fake.grant("data", "second")
         self.assertEqual((await watch.__anext__()).text, "second")
         await watch.aclose()
+
+    async def test_watch_that_another_task_closes_ends_and_affects_no_other_connection(
+        self,
+    ) -> None:
+        watch = self.broker.watch("data")
+        await watch.__anext__()
+        step = asyncio.create_task(watch.__anext__())
+        await turns_of_the_loop()  # It reads now.
+        watch.close()
+        # The descriptor of this connection could have the number of the closed one.
+        await asyncio.wait_for(self.broker.token("user"), 5)
+        with self.assertRaises(StopAsyncIteration):
+            await asyncio.wait_for(step, 5)
+        self.assertIsNone(watch._connection)
+
+    async def test_watch_that_is_closed_while_it_connects_ends(self) -> None:
+        watch = self.broker.watch("data")
+        step = asyncio.create_task(watch.__anext__())
+        await asyncio.sleep(0)  # It pauses before it connects.
+        watch.close()
+        with self.assertRaises(StopAsyncIteration):
+            await asyncio.wait_for(step, 5)
+        self.assertIsNone(watch._connection)
+
+    async def test_cancellation_that_comes_with_a_token_is_not_ignored(self) -> None:
+        async def collect(watch: domo_token.AsyncWatch) -> None:
+            async for _ in watch:
+                pass
+
+        # A cancellation between the read and its result, which the turns of the loop try.
+        for turns in range(8):
+            watch = self.broker.watch("data")
+            await watch.__anext__()
+            task = asyncio.create_task(collect(watch))
+            await turns_of_the_loop()
+            connection = watch._connection
+            assert connection is not None
+            self.fake.grant("data")
+            # Blocks the loop until the bytes are there.
+            self.assertTrue(select.select([connection._stream], [], [], 5)[0])
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            done, _ = await asyncio.wait([task], timeout=5)
+            self.assertEqual(done, {task}, turns)
+            self.assertTrue(task.cancelled())
+            watch.close()
+
+    async def test_time_limit_ends_a_request_without_an_answer(self) -> None:
+        self.fake.fail("data", "timeout")
+        with self.assertRaises(domo_token.Unavailable) as caught:
+            await self.fake.async_broker(timeout=0.1).token("data")
+        self.assertEqual(caught.exception.kind, "timeout")
+        self.assertIn("did not answer in time", str(caught.exception))
 
     async def test_iteration_in_a_task_is_cancelled(self) -> None:
         seen: list[domo_token.Token] = []

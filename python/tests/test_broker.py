@@ -94,6 +94,12 @@ class Tokens(Case):
         with self.assertRaises(domo_token.Unavailable):
             self.broker.token("data")
 
+    def test_scopes_that_are_no_text_are_a_type_error_that_shows_the_form(self) -> None:
+        for scopes in (["data", "user"], ("data", "user"), None):
+            with self.assertRaises(TypeError) as caught:
+                self.broker.token(scopes)  # type: ignore[arg-type]
+            self.assertIn('"data user"', str(caught.exception))
+
     def test_newer_token_in_memory_needs_no_request(self) -> None:
         first = self.broker.token("data")
         second = self.broker.renew(first)
@@ -273,6 +279,10 @@ class Failures(Case):
             b"{}",
             b'{"access_token":"c4nary"}',
             b'{"access_token":"c4nary"',
+            b'{"access_token":"c4nary","expires_in":1%s,"expires_at":9,"client":"a","scope":"data","generation":1}'
+            % (b"0" * 400),
+            b'{"access_token":"c4nary","expires_in":9,"expires_at":1e999,"client":"a","scope":"data","generation":1}',
+            b'{"access_token":"c4nary","expires_in":-9,"expires_at":9,"client":"a","scope":"data","generation":1}',
             b'{"access_token":"c4nary\\n","expires_in":9,"expires_at":9,"client":"a","scope":"data","generation":1}',
             b'{"access_token":"c4nary","expires_in":9,"expires_at":9,"client":"a","scope":"user","generation":1}',
         ]:
@@ -284,6 +294,16 @@ class Failures(Case):
         self.assertIn(
             "HTTP status 418", str(self.answer(b"HTTP/1.1 418 x\r\nContent-Length: 0\r\n\r\n"))
         )
+
+    def test_time_of_the_next_attempt_that_is_no_number_is_ignored(self) -> None:
+        for millis in (b"1e999", b"1" + b"0" * 400, b"NaN"):
+            body = (
+                b'{"type":"urn:domo-token:unavailable","detail":"x","retry_after_ms":%s}' % millis
+            )
+            head = b"HTTP/1.1 503 x\r\nContent-Length: %d\r\n\r\n" % len(body)
+            error = self.answer(head + body)
+            assert isinstance(error, domo_token.Unavailable)
+            self.assertEqual((error.retry_after, str(error)), (None, "x"))
 
     def test_unknown_kind_of_a_newer_broker_has_the_class_of_its_exit_code(self) -> None:
         body = b'{"type":"urn:domo-token:new","detail":"x","exit_code":75}'

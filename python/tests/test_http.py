@@ -5,7 +5,7 @@ from __future__ import annotations
 import unittest
 from typing import Optional
 
-from domo_token._http import BadResponse, Event, EventStream, Response, get
+from domo_token._http import BadResponse, Event, EventStream, Response, get, number_of
 from domo_token._secret import Received, Secret
 
 
@@ -57,13 +57,20 @@ class Responses(unittest.TestCase):
         response = fed(data, 5)
         self.assertEqual((response.status, response.is_complete), (204, True))
 
+    def test_any_number_of_interim_responses_is_skipped(self) -> None:
+        data = b"HTTP/1.1 100 Continue\r\n\r\n" * 2000 + b"HTTP/1.1 204 No Content\r\n\r\n"
+        self.assertTrue(fed(data, len(data)).is_complete)
+
     def test_what_is_no_response_is_rejected(self) -> None:
         chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         for data in [
             b"SSH-2.0-x\r\n\r\n",
             b"HTTP/2 200\r\n\r\n",
             b"HTTP/1.1 2x0 OK\r\n\r\n",
+            b"HTTP/1.1 2\xb20 OK\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: \xb2\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000,
             chunked + b"zz\r\n",
@@ -78,9 +85,14 @@ class Responses(unittest.TestCase):
         self.assertFalse(fed(b"DTK", 1).has_head)
 
     def test_body_that_is_no_object_is_none(self) -> None:
-        for body in (b"", b"[1]", b"{", b"\xff"):
+        for body in (b"", b"[1]", b"{", b"\xff", b'{"a":' + b"[" * 100_000):
             head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
-            self.assertIsNone(fed(head + body, 100).json())
+            self.assertIsNone(fed(head + body, 1000).json())
+
+    def test_number_that_no_float_holds_is_none(self) -> None:
+        values = (True, None, "1", 10**400, float("inf"), float("nan"))
+        self.assertEqual([number_of(value) for value in values], [None] * len(values))
+        self.assertEqual([number_of(1), number_of(-0.5)], [1.0, -0.5])
 
     def test_token_of_a_body_is_hidden(self) -> None:
         data = b'HTTP/1.1 200 OK\r\nContent-Length: 25\r\n\r\n{"access_token":"c4nary"}'
@@ -112,6 +124,10 @@ class Events(unittest.TestCase):
         expected = [("token", b"{}", "7"), ("message", b"x\ny", None), ("gone", b"z", None)]
         for step in (1, 2, 5, len(data)):
             self.assertEqual(self.events(data, step), expected)
+
+    def test_event_without_an_end_is_rejected(self) -> None:
+        with self.assertRaises(BadResponse):
+            self.events(b"data: " + b"x" * 1_100_000, 65536)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,22 @@ class Main(unittest.TestCase):
             self.assertEqual(self.run_module("--format", form, "data"), (0, line + "\n", ""))
         self.assertEqual(self.run_module("-n", "data"), (0, "a-b~c", ""))
 
+    def test_commands_of_the_helper_are_usage_errors_that_name_it(self) -> None:
+        for arguments in (["status"], ["watch", "data"], ["exec", "data", "--", "true"]):
+            code, text, error = self.run_module(*arguments)
+            self.assertEqual((code, text), (2, ""), arguments)
+            self.assertIn(f'no command "{arguments[0]}"; install the helper', error)
+        code, text, error = self.run_module("-n", "data", "--", "true")
+        self.assertEqual((code, text), (2, ""))
+        self.assertIn("runs no commands", error)
+        self.assertEqual(self.fake.requests, 0)
+        self.assertEqual(self.run_module("-n", "--", "data"), (0, "a-b~c", ""))
+
+    def test_values_out_of_range_are_usage_errors(self) -> None:
+        for arguments in (["--timeout", "0"], ["--timeout", "11m"], ["--socket", ""]):
+            code, text, error = self.run_module(*arguments, "data")
+            self.assertEqual((code, text, error.count("\n")), (2, "", 1), arguments)
+
     def test_json_has_the_fields_of_the_helper(self) -> None:
         code, text, _ = self.run_module("-o", "json", "-c", "acme", "data")
         fields = json.loads(text)

@@ -138,12 +138,23 @@ class Imports(unittest.TestCase):
                 last.endswith(f"needs the library {name}; run: pip install {name}"), last
             )
 
+    def test_help_and_import_of_all_names_need_no_library(self) -> None:
+        for code in ("import domo_token; help(domo_token)", "from domo_token import *"):
+            code = f"import sys; sys.modules['httpx'] = None; {code}"
+            found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+            self.assertEqual((found.returncode, found.stderr), (0, ""))
+
+    def test_modules_need_no_import_of_their_own(self) -> None:
+        code = "import domo_token; print(domo_token.testing.FakeBroker.__name__)"
+        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        self.assertEqual((found.stdout, found.stderr), ("FakeBroker\n", ""))
+
     def test_all_names_exist(self) -> None:
-        optional = {"HttpxAuth": "httpx"}
         for name in domo_token.__all__:
-            if importlib.util.find_spec(optional.get(name, "os")) is not None:
-                self.assertIsNotNone(getattr(domo_token, name))
+            self.assertIsNotNone(getattr(domo_token, name))
             self.assertIn(name, dir(domo_token))
+        has_httpx = importlib.util.find_spec("httpx") is not None
+        self.assertEqual("HttpxAuth" in dir(domo_token), has_httpx)
         with self.assertRaises(AttributeError):
             domo_token.other  # type: ignore[attr-defined] # noqa: B018
 

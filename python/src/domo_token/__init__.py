@@ -23,19 +23,21 @@ from .errors import (
 from .token import Token
 
 if TYPE_CHECKING:
+    from . import pydomo as pydomo
+    from . import testing as testing
     from .asyncio import AsyncBroker, AsyncWatch
-    from .httpx_auth import HttpxAuth
+    from .httpx_auth import HttpxAuth as HttpxAuth
     from .requests_auth import RequestsAuth
 
 __version__ = "0.1.0"
 
+# Without HttpxAuth, because `import *` would fail where httpx is not installed.
 __all__ = [
     "AsyncBroker",
     "AsyncWatch",
     "Broker",
     "BrokerStatus",
     "Error",
-    "HttpxAuth",
     "NotPermitted",
     "NotRunning",
     "Rejected",
@@ -57,20 +59,29 @@ _LAZY = {
     "RequestsAuth": "requests_auth",
 }
 
+#: Modules that need no import of their own.
+_LAZY_MODULES = ("pydomo", "testing")
+
 
 # For type checkers every name would exist.
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
+        import importlib
+
+        if name in _LAZY_MODULES:
+            return importlib.import_module(f".{name}", __name__)
         module = _LAZY.get(name)
         if module is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        import importlib
-
         value = getattr(importlib.import_module(f".{module}", __name__), name)
         globals()[name] = value
         return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    import importlib.util
+
+    # Tools such as help() load each name.
+    optional = [] if importlib.util.find_spec("httpx") is None else ["HttpxAuth"]
+    return sorted({*globals(), *__all__, *optional})

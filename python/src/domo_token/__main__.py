@@ -10,6 +10,7 @@ import sys
 from typing import NoReturn, Optional
 
 from . import __version__
+from ._retry import MAX_TIMEOUT
 from ._secret import Secret
 from .broker import Broker
 from .errors import Error
@@ -22,13 +23,31 @@ _DURATION = re.compile(r"(?=[0-9])(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{
 #: Characters that PowerShell reads as a single quote.
 _POWERSHELL_QUOTES = re.compile("(['\u2018\u2019\u201a\u201b])")
 
+#: Commands of the helper. None of them is a scope of Domo.
+_COMMANDS = frozenset(
+    [
+        "status",
+        "watch",
+        "exec",
+        "check",
+        "init",
+        "renew",
+        "completions",
+        "help",
+        "version",
+        "login",
+        "logout",
+        "doctor",
+    ]
+)
+
 _FORMATS = ("token", "header", "curl", "json", "env", "export", "powershell", "fish")
 
 
 def main(arguments: Optional[list[str]] = None) -> int:
     """Print a token and return the exit code."""
     try:
-        options = _parser().parse_args(arguments)
+        options = _options(sys.argv[1:] if arguments is None else arguments)
         token = _token(options)
     except _UsageError as error:
         return _report(str(error), _USAGE)
@@ -80,11 +99,31 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _options(arguments: list[str]) -> argparse.Namespace:
+    options = _parser().parse_args(arguments)
+    if options.scopes[0] in _COMMANDS:
+        name = options.scopes[0]
+        raise _UsageError(f'this module has no command "{name}"; install the helper domo-token')
+    # argparse drops the separator of a command, whose words would become scopes.
+    before = arguments[: arguments.index("--")] if "--" in arguments else []
+    if before and _has_scope(before):
+        raise _UsageError('this module runs no commands; install the helper domo-token for "exec"')
+    if not 1 <= options.timeout <= MAX_TIMEOUT:
+        raise _UsageError(f"--timeout is out of range; use 1s to {MAX_TIMEOUT:.0f}s")
+    return options
+
+
+def _has_scope(arguments: list[str]) -> bool:
+    try:
+        _parser().parse_args(arguments)
+    except _UsageError:
+        return False
+    return True
+
+
 def _token(options: argparse.Namespace) -> Token:
-    if options.timeout < 1:
-        raise _UsageError("--timeout is at least 1s")
     client = options.client or os.environ.get("DOMO_TOKEN_CLIENT") or None
-    broker = Broker(options.socket or None, client, options.timeout)
+    broker = Broker(options.socket, client, options.timeout)
     words = options.scopes[1:] if options.scopes[0] == "get" else options.scopes
     return broker.token(" ".join(words), options.min_ttl)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Optional
 
-from ._http import Event, Response
+from ._http import Event, Response, number_of
 from .errors import Error, error_of, is_decision
 
 _SECONDS = re.compile(r"[0-9]{1,9}\Z")
@@ -46,12 +46,13 @@ def _error(fields: dict[str, object], retry_after: Optional[float]) -> Optional[
         return None
     detail, code = fields.get("detail") or fields.get("title"), fields.get("exit_code")
     message = detail if isinstance(detail, str) else kind[len(prefix) :]
-    exit_code = code if isinstance(code, int) else None
+    # Another number cannot be the exit code of a failed process.
+    exit_code = code if isinstance(code, int) and 0 < code < 256 else None
     return error_of(kind[len(prefix) :], message, exit_code, retry_after)
 
 
 def _retry_after(fields: dict[str, object], header: Optional[str]) -> Optional[float]:
-    millis = fields.get("retry_after_ms")
-    if isinstance(millis, (int, float)) and not isinstance(millis, bool):
+    millis = number_of(fields.get("retry_after_ms"))
+    if millis is not None:
         return max(0.0, millis / 1000)
     return float(header) if header and _SECONDS.match(header) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Optional
 from urllib.parse import quote, urlencode
@@ -13,6 +14,11 @@ from ._secret import Received, Secret
 _MAX_HEAD = 64 * 1024
 _MAX_BODY = 16 * 1024 * 1024
 
+#: An event that is longer is not a broker's.
+_MAX_EVENT = 1024 * 1024
+
+_STATUS = re.compile(r"[0-9]{3}\Z")
+_LENGTH = re.compile(r"[0-9]{1,15}\Z")
 _CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,6}\Z")
 
 #: What a broker sends to a caller of its other protocol, such as "busy".
@@ -79,8 +85,8 @@ class Response:
     def feed(self, data: memoryview) -> None:
         """Take bytes that were received."""
         self._received.extend(data)
-        if not self._has_head:
-            self._take_head()
+        while not self._has_head and self._take_head():
+            pass
         if self._has_head:
             self._take_body()
         if len(self._body) > _MAX_BODY:
@@ -104,20 +110,21 @@ class Response:
         """Return the body's JSON object, with the token hidden; None if it is none."""
         return parse_object(self.take_body())
 
-    def _take_head(self) -> None:
+    def _take_head(self) -> bool:
+        """Take one head, also of an interim response; return False while more bytes are needed."""
         end = self._received.find(b"\r\n\r\n")
         if end < 0:
             if len(self._received) > _MAX_HEAD:
                 raise BadResponse("the head of the response is too long")
             if len(self._received) >= 5 and not self._received.starts_with(b"HTTP/"):
                 if self.starts_with_frame():
-                    return
+                    return False
                 raise BadResponse("the answer is not HTTP")
-            return
+            return False
         lines = self._received.take(end + 4).reveal().decode("latin-1").split("\r\n")
         version, _, rest = lines[0].partition(" ")
         code = rest[:3]
-        if not version.startswith("HTTP/1.") or not code.isdigit() or len(code) != 3:
+        if not version.startswith("HTTP/1.") or not _STATUS.match(code):
             raise BadResponse("the answer is not HTTP/1.1")
         for line in lines[1:]:
             name, colon, value = line.partition(":")
@@ -126,19 +133,19 @@ class Response:
         self.status = int(code)
         if 100 <= self.status < 200:
             self.headers.clear()
-            self._take_head()
-            return
+            return True
         self._has_head = True
         self._is_chunked = self.headers.get("transfer-encoding", "").lower() == "chunked"
         length = self.headers.get("content-length")
         if self._is_chunked or self.status in (204, 304):
             self._left = 0
         elif length is not None:
-            if not length.isdigit():
+            if not _LENGTH.match(length):
                 raise BadResponse("the length of the response is not a number")
             self._left = int(length)
             if self._left > _MAX_BODY:
                 raise BadResponse("the response is too long")
+        return True
 
     def _take_body(self) -> None:
         if self._is_chunked:
@@ -218,6 +225,8 @@ class EventStream:
         while True:
             end, size = self._blank_line()
             if end < 0:
+                if len(self._received) > _MAX_EVENT:
+                    raise BadResponse("an event is too long")
                 return None
             event = _event(self._received.take(end + size))
             if event is not None:
@@ -246,12 +255,23 @@ def _event(block: Received) -> Optional[Event]:
     return Event(name, data, event_id) if has_data else None
 
 
+def number_of(value: object) -> Optional[float]:
+    """Return a JSON number as float; None for other values and for what no float can hold."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 def parse_object(body: Received) -> Optional[dict[str, object]]:
     """Return a JSON object with its token hidden; None if the text is none."""
     try:
         parsed = json.loads(body.reveal(), object_pairs_hook=_hide_token)
-    except ValueError:
-        # The exception contains the text.
+    except (ValueError, RecursionError):
+        # The exception, or its traceback, contains the text.
         return None
     return parsed if isinstance(parsed, dict) else None
 

@@ -13,14 +13,19 @@ _SEPARATORS = re.compile(r"[ ,\t]+")
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+\Z")
 
 
-@functools.lru_cache(maxsize=256)
 def canonical(scopes: str) -> str:
     """Return the scopes without duplicates, sorted, separated by one space.
 
     Raises :class:`domo_token.Error` for an empty set or an invalid scope.
     """
+    # Before the cache, which fails for a list.
     if not isinstance(scopes, str):
         raise TypeError('scopes are one text, such as "data user"')
+    return _canonical(scopes)
+
+
+@functools.lru_cache(maxsize=256)
+def _canonical(scopes: str) -> str:
     names = sorted({name for name in _SEPARATORS.split(scopes) if name})
     if not names:
         message = 'a scope set needs at least one scope, such as "data"'

@@ -18,6 +18,8 @@ class PathError(ValueError):
 
 def parse(value: str, home: Optional[str]) -> str:
     """Return the path of a plain path, ``unix:///PATH`` or ``unix:/PATH``."""
+    if not value:
+        raise PathError(f"it is empty; write a path such as {EXAMPLE}")
     if "\0" in value:
         raise PathError(f"it contains a null byte; write a path such as {EXAMPLE}")
     if value.startswith("~") and ("/" in value or value == "~"):

@@ -15,12 +15,12 @@ from ._cache import Key, TokenCache
 from ._clock import boot_now
 from ._connection import BUFFER, Connection, Transport
 from ._exchange import Exchange
-from ._http import EventStream
+from ._http import BadResponse, Event, EventStream
 from ._retry import FIRST, Lost
 from .errors import Error, error_of
 from .token import Token, new_token
 
-#: The time limit of connecting and of the head of the answer.
+#: The time limit of connecting and of sending the request.
 CONNECT_TIMEOUT = 10.0
 
 #: The broker sends a comment every 15 s; a connection that is silent for longer is lost.
@@ -104,7 +104,7 @@ class WatchState:
     def next_token(self) -> Optional[Token]:
         """Return the next token that was received, if there is one; raise the error that ends."""
         while True:
-            event = self._events.next()
+            event = self._next_event()
             if event is None:
                 return None
             if event.name == "token":
@@ -115,6 +115,14 @@ class WatchState:
                 self._call(error_of_event(event))
             elif event.name == "gone":
                 raise error_of_event(event)
+
+    def _next_event(self) -> Optional[Event]:
+        problem = None
+        try:
+            return self._events.next()
+        except BadResponse as error:
+            problem = str(error)
+        raise error_of("protocol", f"{problem}; check which program serves the socket")
 
     def _token(self, fields: Optional[dict[str, object]]) -> Optional[Token]:
         if fields is None or self._exchange is None:

@@ -8,8 +8,8 @@ import os
 import socket
 import threading
 import weakref
-from collections.abc import AsyncIterator, Awaitable
-from typing import Callable, Optional, TypeVar, Union
+from collections.abc import AsyncIterator, Iterator
+from typing import Callable, Optional, Union
 
 from . import _requests
 from ._answers import busy_error
@@ -205,6 +205,7 @@ class _Connection:
         self.target = target
         self._loop = loop
         self._stream = stream
+        self._is_late = False
 
     def __repr__(self) -> str:
         return f"<connection to {self.target.path}>"
@@ -213,20 +214,40 @@ class _Connection:
         """Close it; a call that was cancelled no longer uses it."""
         self._stream.close()
 
+    def shut_down(self) -> None:
+        """End a read of another task."""
+        with contextlib.suppress(OSError):
+            self._stream.shutdown(socket.SHUT_RDWR)
+
     async def send(self, request: bytes, until: float) -> None:
         """Send the whole request."""
-        await _limited(self._loop.sock_sendall(self._stream, request), until)
+        with self._limited(until):
+            await self._loop.sock_sendall(self._stream, request)
 
     async def receive(self, into: memoryview, until: float) -> int:
         """Receive bytes; 0 at the end."""
-        return await _limited(self._loop.sock_recv_into(self._stream, into), until)
+        with self._limited(until):
+            count = await self._loop.sock_recv_into(self._stream, into)
+            if count == 0 and self._is_late:
+                raise asyncio.TimeoutError
+            return count
 
+    @contextlib.contextmanager
+    def _limited(self, until: float) -> Iterator[None]:
+        # Not wait_for: before Python 3.12 it ignores a cancellation that comes with the result.
+        timer = self._loop.call_later(max(0.001, until - boot_now()), self._expire)
+        try:
+            yield
+        except OSError:
+            if self._is_late:
+                raise asyncio.TimeoutError from None
+            raise
+        finally:
+            timer.cancel()
 
-_T = TypeVar("_T")
-
-
-async def _limited(call: Awaitable[_T], until: float) -> _T:
-    return await asyncio.wait_for(call, max(0.001, until - boot_now()))
+    def _expire(self) -> None:
+        self._is_late = True
+        self.shut_down()
 
 
 async def _connect(transport: Transport, deadline: float, retry: RetryPolicy) -> _Connection:
@@ -309,6 +330,8 @@ class AsyncWatch(AsyncIterator[Token]):
         self._connection: Optional[_Connection] = None
         self._is_closed = False
         self._process = os.getpid()
+        #: How many tasks wait for the next token.
+        self._waiting = 0
 
     def __repr__(self) -> str:
         return f"<domo_token.AsyncWatch of {self._state.key[1]!r}>"
@@ -323,15 +346,29 @@ class AsyncWatch(AsyncIterator[Token]):
         return self
 
     def close(self) -> None:
-        """End the iterator."""
+        """End the iterator, also while another task waits for its next token."""
         self._is_closed = True
-        self._disconnect()
+        if self._waiting == 0:
+            self._disconnect()
+        elif self._connection is not None:
+            # The event loop watches the descriptor for that task. If it were closed here, the next
+            # connection could get the same number, and the loop would report no events for it.
+            self._connection.shut_down()
 
     async def aclose(self) -> None:
         """End the iterator."""
         self.close()
 
     async def __anext__(self) -> Token:
+        self._waiting += 1
+        try:
+            return await self._next()
+        finally:
+            self._waiting -= 1
+            if self._is_closed and self._waiting == 0:
+                self._disconnect()
+
+    async def _next(self) -> Token:
         try:
             while not self._is_closed:
                 token = self._state.next_token()
@@ -347,7 +384,7 @@ class AsyncWatch(AsyncIterator[Token]):
             self._disconnect()
             raise
         except BaseException:
-            self.close()
+            self._is_closed = True
             raise
         raise StopAsyncIteration
 

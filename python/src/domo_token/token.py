@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NoReturn, Optional
 
 from ._clock import boot_now
+from ._http import number_of
 from ._secret import HeaderValue, Secret
 from .errors import error_of
 
@@ -126,13 +127,14 @@ def new_token(
 
     Raises :class:`domo_token.Error` if the answer is not a token for this request.
     """
-    text, expires_in = fields.get("access_token"), fields.get("expires_in")
+    text, generation = fields.get("access_token"), fields.get("generation")
     client, scope = fields.get("client"), fields.get("scope")
-    generation, expires_at = fields.get("generation"), fields.get("expires_at")
+    left, expires_at = number_of(fields.get("expires_in")), number_of(fields.get("expires_at"))
     if not (
         isinstance(text, Secret)
-        and _is_number(expires_in)
-        and _is_number(expires_at)
+        and left is not None
+        and left >= 0
+        and expires_at is not None
         and isinstance(client, str)
         and isinstance(scope, str)
         and isinstance(generation, int)
@@ -148,7 +150,6 @@ def new_token(
             f"the broker returned a token that grants {scope!r}, not all of {requested_scope!r}"
         )
         raise error_of("protocol", message)
-    left = float(expires_in)  # type: ignore[arg-type]
     token = object.__new__(Token)
     values: dict[str, object] = {
         "_secret": text,
@@ -157,7 +158,7 @@ def new_token(
         "_scope": scope,
         "_generation": generation,
         "_socket": socket,
-        "_expires_at": float(expires_at),  # type: ignore[arg-type]
+        "_expires_at": expires_at,
         "_expires": sent + left,
         "_fresh_until": sent + left - min(_MAX_MARGIN, left / 10),
         "_valid_until": sent + left - min(_MIN_LEFT, left / 10),
@@ -165,10 +166,6 @@ def new_token(
     for name, value in values.items():
         object.__setattr__(token, name, value)
     return token
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def key_of(token: Token) -> tuple[Optional[str], str]:
