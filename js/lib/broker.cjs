@@ -32,6 +32,11 @@ class Broker {
 
   /** @param {{ socket?: string, client?: string, timeoutMs?: number }} [options] */
   constructor({ socket, client, timeoutMs = DEFAULT_TIMEOUT_MS } = {}) {
+    for (const [name, value] of Object.entries({ socket, client })) {
+      if (value !== undefined && typeof value !== "string") {
+        throw new TypeError(`${name} must be a string`);
+      }
+    }
     if (!(timeoutMs > 0)) {
       throw new RangeError("timeoutMs must be more than 0");
     }

@@ -2,9 +2,13 @@
 
 const net = require("node:net");
 
+const { errorOf } = require("./errors.cjs");
 const { checkOwner, isSameFile, socketFile } = require("./trust.cjs");
 
 /** @typedef {import("./find-socket.cjs").Target} Target */
+
+/** The most bytes of a socket's path, see unix(7). Node connects to the start of a longer one. */
+const MAX_PATH = process.platform === "linux" ? 107 : 103;
 
 /** The connection was made, but it is not usable; another attempt may succeed. */
 class ConnectionLost extends Error {}
@@ -29,6 +33,9 @@ class ConnectFailed extends Error {
  * @returns {Promise<net.Socket>}
  */
 async function connect(target, signal) {
+  if (process.platform !== "win32" && Buffer.byteLength(target.path) > MAX_PATH) {
+    throw errorOf("io", `cannot use the socket ${target.path}: the path is too long for a socket`);
+  }
   const before = await socketFile(target);
   signal.throwIfAborted();
   const socket = await open(target.path, signal);
@@ -39,6 +46,9 @@ async function connect(target, signal) {
     }
     if (after !== undefined) {
       await checkOwner(target, after);
+    } else if (process.platform !== "win32") {
+      // Without its file, nothing tells whose socket it is.
+      throw new ConnectionLost("the socket's file cannot be read");
     }
     signal.throwIfAborted();
     return socket;

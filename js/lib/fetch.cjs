@@ -45,9 +45,22 @@ async function fetchWithToken(broker, input, init) {
   if (!canSendAgain(rest.body, request)) {
     return response;
   }
-  // Its connection can be used again.
-  await response.body?.cancel();
+  await discardBody(response);
   return send(renewed);
+}
+
+/**
+ * Frees the connection of a response that nobody reads.
+ *
+ * @param {Response} response
+ * @returns {Promise<void>}
+ */
+async function discardBody(response) {
+  try {
+    await response.body?.cancel();
+  } catch {
+    // The connection was lost within the body: it is free, too.
+  }
 }
 
 /**

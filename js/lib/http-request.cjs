@@ -54,6 +54,11 @@ function sendRequest(socket, path, headers, signal) {
       signal.removeEventListener("abort", end);
       resolve(response);
     });
+    request.on("close", () => {
+      // After a switch of protocols there is neither an error nor a response.
+      signal.removeEventListener("abort", end);
+      reject(new ConnectionLost("the connection ended"));
+    });
     if (signal.aborted) {
       end();
       return;

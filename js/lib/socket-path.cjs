@@ -18,6 +18,13 @@ const MAX_SCHEME = 16;
  * @returns {{ path: string } | { problem: string }}
  */
 function parseSocketPath(value, home) {
+  if (value === "") {
+    return { problem: `it is empty; write a path such as ${EXAMPLE}` };
+  }
+  if (value.includes("\0")) {
+    // An abstract socket has no owner that could be checked.
+    return { problem: `it contains a null byte; write a path such as ${EXAMPLE}` };
+  }
   if (/^~(?:$|.*\/)/s.test(value)) {
     const isOwn = value === "~" || value.startsWith("~/");
     const full = isOwn && home !== undefined ? path.join(home, value.slice(1)) : "the full path";

@@ -19,6 +19,9 @@ const CONNECT_TIMEOUT_MS = 10_000;
 /** The broker sends a comment every 15 s. After this time without any, the connection is of no use. */
 const SILENCE_MS = 45_000;
 
+/** What the id of an event is: a number below 2⁵³. */
+const GENERATION = /^\d{1,16}$/;
+
 /** The longest pause between two attempts to connect. */
 const MAX_PAUSE_MS = 1000;
 
@@ -97,7 +100,11 @@ async function* events(transport, { client, scopes }, state, signal) {
   /** @type {Record<string, string>} */
   const headers = state.lastId === "" ? {} : { "Last-Event-ID": state.lastId };
   const deadline = monotonicNow() + CONNECT_TIMEOUT_MS;
-  const { response } = await transport.open(() => ({ path, headers }), { deadline, signal, policy: FIRST });
+  const { response, socket } = await transport.open(() => ({ path, headers }), { deadline, signal, policy: FIRST });
+  if (!/^text\/event-stream\b/i.test(response.headers["content-type"] ?? "")) {
+    response.destroy();
+    throw errorOf("protocol", `the server at ${socket} is no broker: its answer is not an event stream`);
+  }
   state.hasAnswer = true;
   state.isReported = false;
 
@@ -109,7 +116,8 @@ async function* events(transport, { client, scopes }, state, signal) {
   try {
     for await (const text of response) {
       for (const event of parser.push(text)) {
-        state.lastId = event.id;
+        // No other text is a generation, and not every text can be sent in a header.
+        state.lastId = GENERATION.test(event.id) ? event.id : "";
         state.pauseMs = 0;
         // While the app handles the event, the connection does not keep the process running.
         response.socket.unref();

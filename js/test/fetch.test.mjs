@@ -36,6 +36,16 @@ test("the token is sent, with the caller's own headers", async (t) => {
   assert.equal(init.headers.Authorization, "other", "the caller's object stays as it is");
 });
 
+test("a rejection whose connection is lost within the body is renewed, too", async (t) => {
+  const { fake, broker } = await fakeBroker(t);
+  const lost = new ReadableStream({ start: (controller) => controller.error(new TypeError("terminated")) });
+  const responses = [new Response(lost, { status: 401 }), new Response("rows")];
+  t.mock.method(globalThis, "fetch", async () => responses.shift());
+  const response = await broker.fetch("http://localhost/", { scopes: "data" });
+  assert.deepEqual([response.status, await response.text()], [200, "rows"]);
+  assert.equal(fake.rejections("data"), 1);
+});
+
 test("a rejected token is renewed and the request is sent once more", async (t) => {
   const bodies = [
     ["text", "text"],
@@ -51,7 +61,7 @@ test("a rejected token is renewed and the request is sent once more", async (t) 
     const response = await broker.fetch(api.url, { scopes: "data", method: "POST", body });
     const rejected = await fetches.mock.calls[0].result;
     fetches.mock.restore();
-    assert.ok(rejected.bodyUsed, "its connection can be used again");
+    assert.ok(rejected.bodyUsed, "its connection is free");
     assert.deepEqual([response.status, await response.text()], [200, "rows"]);
     assert.deepEqual(api.requests.map((request) => request.body), [received, received]);
     assert.deepEqual(sent(api), ["Bearer first", `Bearer ${(await broker.token("data")).text}`]);

@@ -7,6 +7,7 @@ import test from "node:test";
 
 import { Broker, NotRunning } from "domo-token";
 import { temporaryFolder, write } from "./support/folder.mjs";
+import { answer, startServer, tokenJson } from "./support/server.mjs";
 
 const require = createRequire(import.meta.url);
 const { findSocket, mapsRoot, HOST_SOCKET } = require("../lib/find-socket.cjs");
@@ -37,12 +38,15 @@ test("wrong values name what to write", () => {
     ["unix://run/x.sock", "write unix:///run/x.sock"],
     ["unix://localhost/run/x.sock", "write unix:///run/x.sock"],
     ["unix:x.sock", "write unix:///x.sock"],
+    ["", `it is empty; ${example}`],
     ["unix:", example],
     ["unix://", example],
     ["unix:///run/a%20b", '"%" is not decoded'],
     ["http://localhost:1/", 'start with "http:"'],
     ["tcp:localhost:1", example],
     ["npipe:////./pipe/x", example],
+    ["/run/x\0.sock", `null byte; ${example}`],
+    ["\0abstract", `null byte; ${example}`],
   ];
   for (const [value, advice] of cases) {
     const { problem } = parseSocketPath(value, "/home/etl");
@@ -63,7 +67,9 @@ test("the variable is the only path tried", async () => {
 });
 
 test("an invalid socket option is an error of the constructor", () => {
-  assert.throws(() => new Broker({ socket: "http://localhost/" }), { kind: "invalid_socket", exitCode: 2 });
+  for (const socket of ["http://localhost/", "", "\0abstract"]) {
+    assert.throws(() => new Broker({ socket }), { kind: "invalid_socket", exitCode: 2 });
+  }
 });
 
 test("the own socket is used if it exists, and else the host's", async (t) => {
@@ -140,9 +146,15 @@ test("a path that is no socket is a missing broker", async (t) => {
   }
 });
 
-test("a path that is too long is an error of the socket", async () => {
-  const socket = `/${"x".repeat(200)}`;
-  await assert.rejects(new Broker({ socket }).token("data"), { exitCode: 69 });
+test("a path that is too long is an error of the socket, and its start is not used", async (t) => {
+  const start = path.join(temporaryFolder(t), "s");
+  const path107 = start + "x".repeat(107 - start.length);
+  const server = await startServer(t, () => answer(200, tokenJson()), path107);
+  assert.equal((await new Broker({ socket: path107 }).token("data")).generation, 7);
+  const broker = new Broker({ socket: `${path107}x` });
+  await assert.rejects(broker.token("data"), { kind: "io", exitCode: 69, message: /too long/ });
+  await assert.rejects(broker.watch("data").next(), { kind: "io" });
+  assert.equal(server.requests.length, 1);
 });
 
 test("on Windows the default is the host's pipe, and pipes and drives are paths", () => {

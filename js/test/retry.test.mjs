@@ -112,6 +112,12 @@ test("a broker that closes every connection is unavailable at the deadline", asy
   assert.ok(ms < LONG_MS && server.requests.length > 1, `${ms} ms, ${server.requests.length}`);
 });
 
+test("a server that switches protocols is unavailable, not a timeout", async (t) => {
+  const upgrade = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n";
+  const server = await startServer(t, () => upgrade);
+  await assert.rejects(new Broker({ socket: server.socket, timeoutMs: 500 }).token("data"), { kind: "unavailable" });
+});
+
 test("a broker that does not answer is a timeout 200 ms after the deadline", async (t) => {
   const server = await startServer(t, () => undefined);
   const { error, ms } = await timed(new Broker({ socket: server.socket, timeoutMs: 300 }).token("data"));

@@ -51,6 +51,9 @@ test("invalid arguments are errors without a request", async (t) => {
   for (const minTtlMs of [-1, NaN, Infinity, "x"]) {
     await assert.rejects(broker.token("data", { minTtlMs }), RangeError);
   }
+  for (const options of [{ client: null }, { client: 5 }, { socket: null }, { socket: new URL("unix:///x") }]) {
+    assert.throws(() => new Broker(options), TypeError);
+  }
   for (const timeoutMs of [0, -1, NaN]) {
     assert.throws(() => new Broker({ timeoutMs }), RangeError);
   }

@@ -4,7 +4,7 @@ import test from "node:test";
 
 import { Broker } from "domo-token";
 import { FakeBroker } from "domo-token/testing";
-import { startServer, tokenJson } from "./support/server.mjs";
+import { answer, startServer, tokenJson } from "./support/server.mjs";
 import { until } from "./support/wait.mjs";
 
 const require = createRequire(import.meta.url);
@@ -138,6 +138,25 @@ test("an answer that is not valid ends the watch", async (t) => {
   for (const event of events) {
     const server = await startServer(t, () => head + event);
     await assert.rejects(new Broker({ socket: server.socket }).watch("data").next(), { kind: "protocol" });
+  }
+});
+
+test("an answer that is no event stream ends the watch", async (t) => {
+  const page = answer(200, "<html>", { "Content-Type": "text/html" });
+  const server = await startServer(t, () => page);
+  await assert.rejects(new Broker({ socket: server.socket }).watch("data").next(), { kind: "protocol", message: /no broker/ });
+  await until(() => server.connections.size === 0, "the end of the connection");
+});
+
+test("an id that is no generation is not sent again", async (t) => {
+  const event = (id, generation) => `id: ${id}\nevent: token\ndata: ${JSON.stringify(tokenJson({ generation }))}\n\n`;
+  const head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
+  for (const id of ["é\u2028", "a\u0001b", "9".repeat(5000)]) {
+    const server = await startServer(t, (_head, _connection, number) => head + event(number === 1 ? id : 2, number));
+    const watch = new Broker({ socket: server.socket }).watch("data");
+    assert.deepEqual([(await watch.next()).value.generation, (await watch.next()).value.generation], [1, 2]);
+    assert.ok(!/last-event-id/i.test(server.requests[1]));
+    await watch.return();
   }
 });
 
