@@ -27,7 +27,7 @@ function problemError(status, retryAfter, body, socket) {
   const kind = type.slice(KIND_PREFIX.length);
   const advice = ADVICE.get(kind);
   return errorOf(kind, advice === undefined ? detail : `${detail}; ${advice}`, {
-    exitCode: numberOf(problem?.exit_code),
+    exitCode: exitCodeOf(problem?.exit_code),
     retryAfterMs: numberOf(problem?.retry_after_ms) ?? secondsOf(retryAfter),
   });
 }
@@ -45,6 +45,15 @@ function parseObject(text) {
   } catch {
     return undefined;
   }
+}
+
+/**
+ * @param {unknown} value
+ * @returns {number | undefined}
+ */
+function exitCodeOf(value) {
+  const isExitCode = typeof value === "number" && Number.isInteger(value) && value > 0 && value < 256;
+  return isExitCode ? value : undefined;
 }
 
 /**

@@ -15,14 +15,17 @@ class SharedRequest {
   #isSettled = false;
 
   /**
-   * @param {Requirement} requirement
-   * @param {number} deadline
+   * @param {object} plan
+   * @param {Requirement} plan.requirement
+   * @param {number} plan.deadline
+   * @param {boolean} plan.isEarly whether the cached token is returned if the request fails
    * @param {(signal: AbortSignal) => Promise<Token>} send
    * @param {(request: SharedRequest) => void} onSettled
    */
-  constructor(requirement, deadline, send, onSettled) {
+  constructor({ requirement, deadline, isEarly }, send, onSettled) {
     this.requirement = requirement;
     this.deadline = deadline;
+    this.isEarly = isEarly;
     const settled = () => {
       this.#isSettled = true;
       onSettled(this);

@@ -149,7 +149,7 @@ class TokenSource {
     const policy = isEarly ? NO_RETRIES : undefined;
     const text = keyText(key);
     const send = (/** @type {AbortSignal} */ signal) => this.#send(key, asked, { deadline: until, policy, signal });
-    const shared = new SharedRequest(asked, until, send, (settled) => {
+    const shared = new SharedRequest({ requirement: asked, deadline: until, isEarly }, send, (settled) => {
       // Another one may have taken the place of a cancelled request.
       if (this.#inFlight.get(text) === settled) {
         this.#inFlight.delete(text);
@@ -185,7 +185,9 @@ class TokenSource {
  * @returns {boolean}
  */
 function isFinal(error, shared, deadline) {
-  return !isRetryable(error) || deadline <= shared.deadline + GRACE_MS || monotonicNow() >= deadline;
+  // An early renewal is not retried, so a caller that needs its token sends a request of its own.
+  const isOutOfTime = !shared.isEarly && deadline <= shared.deadline + GRACE_MS;
+  return !isRetryable(error) || isOutOfTime || monotonicNow() >= deadline;
 }
 
 /**

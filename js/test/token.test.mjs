@@ -165,6 +165,23 @@ test("a token that is about to expire is used when no fresher one is available",
   await assert.rejects(broker.token("data"), { kind: "not_permitted" }, "a decision of the broker");
 });
 
+test("a caller that needs a fresher token outlasts the failed early renewal of another", async (t) => {
+  const fake = await fakeBroker(t, { lifetimeMs: 100_000 });
+  const broker = fake.broker({ timeoutMs: 1100 });
+  const first = await broker.token("data");
+  const now = Date.now;
+  t.after(() => {
+    Date.now = now;
+  });
+  Date.now = () => now() + 94_000;
+  await fake.stop();
+  const early = broker.token("data");
+  const strict = broker.token("data", { minTtlMs: 60_000 });
+  assert.equal(await early, first);
+  await fake.restart();
+  assert.notEqual((await strict).text, first.text);
+});
+
 test("a rejected token is replaced by one request of all callers", async (t) => {
   const fake = await fakeBroker(t);
   const broker = fake.broker();

@@ -12,7 +12,7 @@ from typing import Callable, TypeVar
 from unittest import mock
 
 import domo_token
-from domo_token import _clock, _retry
+from domo_token import _cache, _clock, _retry
 from domo_token.testing import FakeBroker
 from programs import until
 
@@ -28,6 +28,19 @@ def in_threads(count: int, call: Callable[[], _T]) -> list[_T]:
     for thread in threads:
         thread.join()
     return results
+
+
+class EarlyRenewalTest(unittest.TestCase):
+    def test_caller_that_needs_a_fresher_token_outlasts_the_failed_renewal_of_another(self) -> None:
+        cache, key, now = _cache.TokenCache(), (None, "data"), _clock.boot_now()
+        with FakeBroker() as fake:
+            cached = fake.broker().token("data")
+        early = _cache.Plan(_cache.Call(key, _cache.Requirement(), now + 10), cached, now)
+        self.assertTrue(early.is_early)
+        strict = _cache.Call(key, _cache.Requirement(min_ttl=60), now + 1.1)
+        gone = domo_token.NotRunning("no broker", kind="not_running")
+        resolved = _cache.resolve(cache, strict, early, gone, grace=0.2)
+        self.assertEqual(resolved, (None, None))
 
 
 class Case(unittest.TestCase):

@@ -178,8 +178,10 @@ def resolve(
         token = cache.get(call.key)
         if token is not None and tokens.is_valid(token, now):
             return token, None
-    # A caller with more time, or a weaker requirement, than the first may still succeed.
-    is_out_of_time = call.deadline <= plan.deadline + grace or now >= call.deadline
+    # A caller with more time, or a weaker requirement, than the first may still succeed. An early
+    # renewal is not retried, so a caller that needs its token sends a request of its own.
+    has_no_more_time = not plan.is_early and call.deadline <= plan.deadline + grace
+    is_out_of_time = has_no_more_time or now >= call.deadline
     is_final = not error.is_retryable or is_out_of_time
     if plan.requirement.is_no_stricter_than(call.requirement) and is_final:
         return None, error
