@@ -93,7 +93,7 @@ fn protocol_violation_closes_the_connection_and_others_are_served() {
     let other = Broker::connect_to(daemon.pipe()).unwrap();
     let before = other.token("data").unwrap();
     let frames: [&[u8]; 4] = [
-        b"GET / HTTP/1.1\r\n\r\n",
+        b"get / HTTP/1.1\r\n\r\n",
         b"DTK\x02\xff\xff\xff\xff",
         b"DTK\x02\x01\x00\x00\x00\x63",
         b"DTK\x02\x00\x00\x00\x00",
@@ -107,6 +107,46 @@ fn protocol_violation_closes_the_connection_and_others_are_served() {
         assert_eq!(answer, b"", "{frame:?}");
     }
     assert_eq!(other.token("data").unwrap().secret(), before.secret());
+}
+
+/// Returns the response to a request for a token as text, after which the connection ends.
+fn http_response(daemon: &Daemon) -> String {
+    let mut pipe = host::call(&daemon.pipe());
+    let target = "/v1/token/data?format=token";
+    let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    pipe.write_all(request.as_bytes()).unwrap();
+    let mut response = Vec::new();
+    // The end of a pipe is either an error or the end of a file.
+    let _ = pipe.read_to_end(&mut response);
+    String::from_utf8(response).unwrap()
+}
+
+#[test]
+fn token_is_served_over_http() {
+    let sandbox = host::sandbox();
+    let daemon = Daemon::start(Folder::with_config("http", &sandbox));
+    let token = token_of(&daemon, &["data"]);
+    let response = http_response(&daemon);
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+    assert!(
+        response.ends_with(&format!("\r\n\r\n{token}\n")),
+        "{response}"
+    );
+}
+
+#[test]
+fn http_caller_over_the_limit_receives_429() {
+    let sandbox = host::sandbox();
+    let folder = Folder::with_config("http-limit", &sandbox);
+    let config = folder.file("config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("[limits]\nconnections = 1\n{text}")).unwrap();
+    let daemon = Daemon::start(folder);
+    let only = Broker::connect_to(daemon.pipe()).unwrap();
+    only.token("data").unwrap();
+    let response = http_response(&daemon);
+    assert!(response.starts_with("HTTP/1.1 429 "), "{response}");
+    assert!(response.contains("urn:domo-token:busy"), "{response}");
 }
 
 #[test]
