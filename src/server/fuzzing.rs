@@ -39,6 +39,9 @@ const MAX_PIECES: usize = 200;
 /// How long a session may continue after its caller has sent everything and disconnected.
 const LIMIT: Duration = Duration::from_secs(5);
 
+/// The end of an event and of its chunk.
+const END_OF_EVENT: &[u8] = b"\n\n\r\n";
+
 /// A clock that stands still, so that no token is renewed between two runs.
 #[derive(Clone)]
 struct FixedClock(BootTime);
@@ -145,10 +148,18 @@ impl Server {
                 }
                 let _ = writing.shutdown().await;
             };
-            let mut received = Vec::new();
-            let ((), read) = tokio::join!(sending, reading.read_to_end(&mut received));
-            // What a session has not read makes this a reset.
-            let _ = read;
+            let receiving = async move {
+                let mut received = Vec::new();
+                // A watch continues until its caller hangs up, and its first event is the current token.
+                while !received.ends_with(END_OF_EVENT) {
+                    // What a session has not read is an error.
+                    if reading.read_buf(&mut received).await.unwrap_or(0) == 0 {
+                        break;
+                    }
+                }
+                received
+            };
+            let ((), received) = tokio::join!(sending, receiving);
             received
         };
         let session = session::run(Box::new(connection), Arc::clone(&self.server));
