@@ -16,6 +16,7 @@ use domo_token_protocol::greeting::{Greeting, HELLO};
 use domo_token_protocol::messages::Response;
 use domo_token_protocol::scope::ScopeSet;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::OwnedReadHalf;
 use tokio::runtime::Runtime;
 use tokio::task::yield_now;
 use tokio::time::timeout;
@@ -139,7 +140,7 @@ impl Server {
         };
         let talking = async {
             let stream = tokio::net::UnixStream::from_std(theirs).expect("a stream");
-            let (mut reading, mut writing) = stream.into_split();
+            let (reading, mut writing) = stream.into_split();
             let sending = async move {
                 for piece in pieces {
                     // A session may end before it has read everything.
@@ -148,18 +149,7 @@ impl Server {
                 }
                 let _ = writing.shutdown().await;
             };
-            let receiving = async move {
-                let mut received = Vec::new();
-                // A watch continues until its caller hangs up, and its first event is the current token.
-                while !received.ends_with(END_OF_EVENT) {
-                    // What a session has not read is an error.
-                    if reading.read_buf(&mut received).await.unwrap_or(0) == 0 {
-                        break;
-                    }
-                }
-                received
-            };
-            let ((), received) = tokio::join!(sending, receiving);
+            let ((), received) = tokio::join!(sending, receive(reading));
             received
         };
         let session = session::run(Box::new(connection), Arc::clone(&self.server));
@@ -169,6 +159,16 @@ impl Server {
             received
         })
     }
+}
+
+/// Returns what a session sends until it ends, or until the first event: a watch continues until its caller hangs up.
+async fn receive(mut reading: OwnedReadHalf) -> Vec<u8> {
+    let mut received = Vec::new();
+    // What a session has not read is an error in the end.
+    while !received.ends_with(END_OF_EVENT)
+        && reading.read_buf(&mut received).await.unwrap_or(0) > 0
+    {}
+    received
 }
 
 thread_local! {
