@@ -77,11 +77,11 @@ impl Session {
         self.awaits_token = matches!(request, Request::Token(_));
         // Most callers need no look-up, and a future for one costs a tenth of an answer.
         let attested = match self.attest_now(broker) {
-            Some(attested) => Some(attested),
-            None => self.attest(broker).await?,
-        };
-        let Some(attested) = attested else {
-            return Ok(None);
+            Some(attested) => attested,
+            None => match self.attest(broker).await? {
+                Some(attested) => attested,
+                None => return Ok(None),
+            },
         };
         let Some(caller) = Self::admit(attested, broker, request.name()) else {
             sleep(USER_HZ_TICK).await;
