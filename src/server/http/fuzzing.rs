@@ -259,7 +259,7 @@ pub(in crate::server) fn session_responses(mut requests: &[u8], bytes: &[u8]) ->
             break;
         };
         let (head, rest) = requests.split_at(length);
-        let is_head = head::parse(head).is_ok_and(|head| head.method == Method::Head);
+        let is_head = Method::of(head) == Method::Head;
         without_body.push(is_head);
         requests = rest;
     }

@@ -128,7 +128,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head<'_>, Problem> {
     fields.check_host()?;
     fields.check_origin()?;
     Ok(Head {
-        method: Method::of(bytes),
+        method: match method {
+            "GET" => Method::Get,
+            "HEAD" => Method::Head,
+            _ => Method::Other,
+        },
         target,
         has_body,
         closes: fields.closes(),

@@ -32,6 +32,8 @@ fn head_of_a_usual_request_is_parsed() {
         last_event_id: Some("9"),
     };
     assert_eq!(parse(&bytes).unwrap(), expected);
+    let after_an_empty_line = [b"\r\n", &bytes[..]].concat();
+    assert_eq!(parse(&after_an_empty_line).unwrap(), expected);
 }
 
 #[test]
