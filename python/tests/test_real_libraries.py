@@ -49,15 +49,24 @@ class Libraries(unittest.TestCase):
         with httpx.Client(auth=auth) as client:
             self.assertEqual(client.get(self.url).json(), asyncio.run(call()).json())
 
-    def test_pydomo_lists_datasets(self) -> None:
+    def test_pydomo_lists_creates_imports_exports_and_queries_datasets(self) -> None:
         needs("pydomo")
+        from pydomo.datasets import Column, ColumnType, DataSetRequest, Schema
+
         from domo_token.pydomo import Domo
 
         host = self.sandbox.url[len("http://") :]
         domo = Domo("data", self.broker, api_host=host, use_https=False)
-        found = domo.transport.get("/v1/datasets", {})
-        self.assertEqual(found.status_code, 200)
-        self.assertGreater(len(found.json()), 0)
+        self.assertGreater(len(list(domo.datasets.list())), 0)
+        request = DataSetRequest()
+        request.name = "numbers"
+        request.schema = Schema([Column(ColumnType.STRING, "a"), Column(ColumnType.LONG, "b")])
+        dataset = domo.datasets.create(request)["id"]
+        domo.datasets.data_import(dataset, "x,1\ny,2\n")
+        exported = domo.datasets.data_export(dataset, include_csv_header=True)
+        self.assertEqual(exported, "a,b\nx,1\ny,2\n")
+        found = domo.datasets.query(dataset, "SELECT a FROM table WHERE b = 2")
+        self.assertEqual(found["rows"], [["y"]])
 
 
 if __name__ == "__main__":
