@@ -21,6 +21,7 @@ from ._find_socket import Address, Target
 from ._http import Response
 from ._retry import FIRST, GRACE, NONE, RECONNECT, Lost, RequestAttempts, RetryPolicy
 from ._scopes import canonical
+from ._settings import BrokerSettings
 from ._status import Status
 from ._watch import CONNECT_TIMEOUT, SILENCE, WatchState
 from .broker import Broker, SocketPath, checked_min_ttl, checked_timeout
@@ -28,7 +29,7 @@ from .errors import Error, copy_of
 from .token import Token, expires, key_of
 
 
-class AsyncBroker:
+class AsyncBroker(BrokerSettings):
     """The broker of this host, and the tokens that this process keeps in memory.
 
     The parameters are those of :class:`domo_token.Broker`. One may be used from several event
@@ -68,28 +69,6 @@ class AsyncBroker:
         shared._transport, shared._cache = broker._transport, broker._cache
         shared._prepare()
         return shared
-
-    @property
-    def socket(self) -> str:
-        """The path of the socket that the next request uses."""
-        return self._transport.address.target().path
-
-    @property
-    def client(self) -> Optional[str]:
-        """The name of the API client; None for the broker's default."""
-        return self._client
-
-    @property
-    def timeout(self) -> float:
-        """The time limit of each call in seconds."""
-        return self._timeout
-
-    def __repr__(self) -> str:
-        return f"<domo_token.AsyncBroker socket={self.socket!r} client={self._client!r}>"
-
-    def __reduce__(self) -> tuple[object, ...]:
-        # Another process has its own tokens and connections.
-        return type(self), (self._named_socket, self._client, self._timeout)
 
     async def token(self, scopes: str, min_ttl: Optional[float] = None) -> Token:
         """Return a token for exactly these scopes. See :meth:`domo_token.Broker.token`."""

@@ -13,6 +13,7 @@ from ._connection import Transport
 from ._find_socket import Address
 from ._retry import GRACE, MAX_TIMEOUT, NONE, RECONNECT
 from ._scopes import canonical
+from ._settings import BrokerSettings
 from ._status import Status
 from ._watch import Watch
 from .errors import Error, copy_of
@@ -21,7 +22,7 @@ from .token import Token, expires, key_of
 SocketPath = Union[str, "os.PathLike[str]"]
 
 
-class Broker:
+class Broker(BrokerSettings):
     """The broker of this host, and the tokens that this process keeps in memory.
 
     Keep one for the process; any number of threads may use it, also in forked children. It
@@ -51,28 +52,6 @@ class Broker:
     def _reset(self) -> None:
         self._flights = {}
         self._lock = threading.Lock()
-
-    @property
-    def socket(self) -> str:
-        """The path of the socket that the next request uses."""
-        return self._transport.address.target().path
-
-    @property
-    def client(self) -> Optional[str]:
-        """The name of the API client; None for the broker's default."""
-        return self._client
-
-    @property
-    def timeout(self) -> float:
-        """The time limit of each call in seconds."""
-        return self._timeout
-
-    def __repr__(self) -> str:
-        return f"<domo_token.Broker socket={self.socket!r} client={self._client!r}>"
-
-    def __reduce__(self) -> tuple[object, ...]:
-        # Another process has its own tokens and connections.
-        return type(self), (self._named_socket, self._client, self._timeout)
 
     def token(self, scopes: str, min_ttl: Optional[float] = None) -> Token:
         """Return a token for exactly these scopes, separated by spaces or commas.
