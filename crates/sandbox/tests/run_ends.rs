@@ -136,7 +136,8 @@ fn runs_at_the_same_time_do_not_clash() {
 /// Runs under script(1), which gives the run a terminal. Returns what the terminal shows, once `line` was typed when
 /// it showed `ready`.
 fn on_terminal(place: &Place, script: &str, typed: &[u8]) -> Option<String> {
-    let run = format!("{PROGRAM} run -- sh -c '{script}'");
+    // Without exec, the shell of script(1) would be interrupted too.
+    let run = format!("exec {PROGRAM} run -- sh -c '{script}'");
     let mut command = Command::new("script");
     command.args(["-qec", &run, "/dev/null"]);
     command.env("TMPDIR", place.0.path()).env("PATH", path());
