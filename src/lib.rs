@@ -5,6 +5,7 @@
 //! - [`flags`]: the daemon's command line.
 //! - [`credentials`]: finds client id and secret.
 //! - [`connect`]: connections to servers: name lookup, TCP, proxy, TLS.
+//! - [`store`]: where the hosts of a fleet share tokens: a server that speaks the Redis protocol.
 //! - [`source`]: where tokens come from: Domo's token endpoint over HTTP.
 //! - [`load`]: loads config, credentials and sources, without running anything on them.
 //! - [`audit`]: records in a file which caller was given which token when.
@@ -32,6 +33,7 @@ pub mod config;
 pub mod flags;
 pub mod credentials;
 pub mod connect;
+pub mod store;
 pub mod source;
 pub mod load;
 pub mod audit;

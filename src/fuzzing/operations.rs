@@ -200,6 +200,8 @@ impl<I: Iterator<Item = u8>> Run<I> {
             text: format!("token-{}-{}", request.scope, text % 8).into(),
             lifetime,
             expires,
+            renew_at: None,
+            origin: domo_token_core::fetch_result::TokenOrigin::Domo,
             lifetime_source: if text > 200 {
                 LifetimeSource::Assumed
             } else {

@@ -70,6 +70,8 @@ impl TokenSource for FixedSource {
             text: "t0ken".to_owned().into(),
             lifetime: Duration::from_secs(3600),
             expires: None,
+            renew_at: None,
+            origin: domo_token_core::fetch_result::TokenOrigin::Domo,
             lifetime_source: LifetimeSource::Stated,
             granted: scope.clone(),
         })

@@ -47,6 +47,8 @@ fn granted(number: usize) -> Fetched {
         text: format!("token {number}").into(),
         lifetime: LIFETIME,
         expires: None,
+        renew_at: None,
+        origin: domo_token_core::fetch_result::TokenOrigin::Domo,
         lifetime_source: LifetimeSource::Stated,
         granted: scope(),
     }

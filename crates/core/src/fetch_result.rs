@@ -6,6 +6,7 @@ use std::time::Duration;
 use domo_token_protocol::BootTime;
 use domo_token_protocol::scope::ScopeSet;
 use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
 
 /// A token from a source.
 #[derive(Debug)]
@@ -17,10 +18,24 @@ pub struct Fetched {
     /// When the token expires, if that is not its lifetime after the start of the request: another host may have
     /// obtained it earlier.
     pub expires: Option<BootTime>,
+    /// When it is renewed, if the schedule does not decide that: hosts of a fleet renew in turn.
+    pub renew_at: Option<BootTime>,
+    /// Which host obtained it.
+    pub origin: TokenOrigin,
     /// How the lifetime was derived.
     pub lifetime_source: LifetimeSource,
     /// The scopes granted.
     pub granted: ScopeSet,
+}
+
+/// Which host obtained a token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TokenOrigin {
+    /// This one, from Domo.
+    #[default]
+    Domo,
+    /// Another host of the fleet.
+    Fleet,
 }
 
 /// How a token's lifetime was derived.
@@ -83,8 +98,8 @@ impl FetchError {
     }
 }
 
-/// The kinds of transient failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// The kinds of transient failure. Their order is part of the fleet's records: variants are only ever added, at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Cause {
     /// No connection: refused, unreachable, no such host, closed early.
     Connect,

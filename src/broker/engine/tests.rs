@@ -32,6 +32,8 @@ impl TokenSource for Stub {
                 text: "c4nary-token".into(),
                 lifetime: Duration::from_secs(3599),
                 expires: None,
+                renew_at: None,
+                origin: domo_token_core::fetch_result::TokenOrigin::Domo,
                 lifetime_source: LifetimeSource::Stated,
                 granted: scope.clone(),
             }),

@@ -203,6 +203,8 @@ mod tests {
                 text: SecretString::from("token"),
                 lifetime: Duration::from_secs(3599),
                 expires: None,
+                renew_at: None,
+                origin: domo_token_core::fetch_result::TokenOrigin::Domo,
                 lifetime_source: LifetimeSource::Stated,
                 granted: scope.clone(),
             })

@@ -354,6 +354,8 @@ fn fetched(text: &str, lifetime: Duration, key: &Key) -> Fetched {
         text: text.into(),
         lifetime,
         expires: None,
+        renew_at: None,
+        origin: domo_token_core::fetch_result::TokenOrigin::Domo,
         lifetime_source: LifetimeSource::Stated,
         granted: key.1.clone(),
     }

@@ -28,6 +28,8 @@ fn fetched(text: &str, lifetime: Duration) -> Fetched {
         text: text.into(),
         lifetime,
         expires: None,
+        renew_at: None,
+        origin: crate::fetch_result::TokenOrigin::Domo,
         lifetime_source: LifetimeSource::Stated,
         granted: ScopeSet::parse("data").unwrap(),
     }

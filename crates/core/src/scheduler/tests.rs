@@ -58,6 +58,8 @@ fn good(scheduler: &Scheduler, set: SetId) -> Fetched {
         text: format!("token-{client}-{scope}").into(),
         lifetime: Duration::from_secs(3600),
         expires: None,
+        renew_at: None,
+        origin: crate::fetch_result::TokenOrigin::Domo,
         lifetime_source: LifetimeSource::Stated,
         granted: scope.clone(),
     }

@@ -76,6 +76,8 @@ pub(super) fn read(
         text,
         lifetime,
         expires: None,
+        renew_at: None,
+        origin: domo_token_core::fetch_result::TokenOrigin::Domo,
         lifetime_source: source,
         granted,
     };

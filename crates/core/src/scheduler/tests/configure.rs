@@ -70,6 +70,8 @@ fn added_scope_sets_are_fetched_and_callers_of_removed_ones_are_refused() {
         text: "late".into(),
         lifetime: Duration::from_secs(3600),
         expires: None,
+        renew_at: None,
+        origin: crate::fetch_result::TokenOrigin::Domo,
         lifetime_source: LifetimeSource::Stated,
         granted: sets(1)[0].clone(),
     };
