@@ -17,6 +17,7 @@ use super::{HostId, NoteRecord, NotedFailure, TokenRecord};
 use crate::fetch::{AgreedRetry, Fetch, Occasion};
 use crate::fetch_result::{FetchError, Fetched, LifetimeSource, TokenOrigin};
 use crate::schedule::{DENIED_RETRY, min_left_to_serve, wait_after_failure};
+use crate::token::Token;
 
 /// How much later than the held token another one must expire to replace it: clocks are read to a second.
 const OUTLIVES_BY: Duration = Duration::from_secs(1);
@@ -96,9 +97,18 @@ pub struct FleetFetch {
     /// Whether a stored token was too short-lived by this host's clocks.
     is_beside_token: bool,
     has_waited: bool,
-    /// Whether the store has failed, so that the next request is sent without a lease.
-    is_alone: bool,
-    is_leased: bool,
+    mode: Mode,
+}
+
+/// How the fetch gets its token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Through the store.
+    Looks,
+    /// By a request under the lease.
+    Leased,
+    /// By a request without a lease.
+    Alone,
 }
 
 impl FleetFetch {
@@ -119,8 +129,7 @@ impl FleetFetch {
             noted: 0,
             is_beside_token: false,
             has_waited: false,
-            is_alone: false,
-            is_leased: false,
+            mode: Mode::Looks,
         };
         let is_shared = fetch
             .lifetime()
@@ -195,7 +204,7 @@ impl FleetFetch {
 
     /// Continues after a wait.
     pub fn waited(&mut self) -> Step {
-        if self.is_alone {
+        if self.mode == Mode::Alone {
             return self.request(false);
         }
         Step::Look
@@ -220,7 +229,7 @@ impl FleetFetch {
         let expires = sent + lifetime;
         // The schedule counts from the start of the fetch, which may have waited since.
         fetched.expires = Some(expires);
-        if self.is_leased {
+        if self.mode == Mode::Leased {
             fetched.renew_at = Some(timing::renewal(lifetime, expires, expires, rng));
         }
         let publication = (lifetime >= SHORTEST_SHARED).then(|| {
@@ -241,7 +250,11 @@ impl FleetFetch {
             let fetch = Fetch::from(Err(error));
             return self.end(fetch, None);
         };
-        let noted = if self.is_leased { self.noted } else { 0 };
+        let noted = if self.mode == Mode::Leased {
+            self.noted
+        } else {
+            0
+        };
         let count = noted.max(self.occasion.failures).saturating_add(1);
         let (message, wait) = match &error {
             FetchError::Transient {
@@ -330,7 +343,7 @@ impl FleetFetch {
     /// Without the store: a renewal is postponed once, a host without a token waits a moment, so that not all hosts
     /// send their requests at the same time.
     fn store_failed(&mut self, now: BootTime, rng: &mut fastrand::Rng) -> Step {
-        self.is_alone = true;
+        self.mode = Mode::Alone;
         if self.occasion.held.is_none() {
             return Step::Wait(now + timing::alone_within(rng));
         }
@@ -357,7 +370,7 @@ impl FleetFetch {
     /// Returns until when it waits for the holders of leases. The renewal of a short-lived token needs the time for two
     /// requests.
     fn waits_until(&self) -> BootTime {
-        let held = self.occasion.held.as_ref().map(|held| held.validity());
+        let held = self.occasion.held.as_ref().map(Token::validity);
         let short = held.filter(|validity| validity.lifetime < SHORTEST_POSTPONED);
         let latest = short.map(|validity| validity.expires - self.occasion.timeout * 2);
         latest.map_or(self.patient_until, |latest| latest.min(self.patient_until))
@@ -370,7 +383,7 @@ impl FleetFetch {
     }
 
     fn request(&mut self, leased: bool) -> Step {
-        self.is_leased = leased;
+        self.mode = if leased { Mode::Leased } else { Mode::Alone };
         Step::Request { leased }
     }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::fetch_result::Cause;
-use crate::token::{Token, Validity};
+use crate::token::Validity;
 
 const ENGINE: u64 = 1_700_000_000_000;
 const START: BootTime = BootTime::from_millis(50_000_000);
