@@ -23,4 +23,4 @@ pub use fetch::{End, FleetFetch, Looked, ObtainedToken, Publication, Step, Store
 pub use memory::SetMemory;
 pub use notes::{MAX_NOTE_MESSAGE, NOTE_MAX, Report};
 pub use records::{HostId, NoteRecord, NotedFailure, TokenRecord};
-pub use timing::{EXTEND_EVERY, LEASE};
+pub use timing::{EXTEND_EVERY, LEASE, is_shared};

@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 use super::clocks::{self, StoreTime, expiry, on_both_clocks};
 use super::memory::SetMemory;
 use super::notes::{NOTE_MAX, Report};
-use super::timing::{self, SHORTEST_POSTPONED, SHORTEST_SHARED};
+use super::timing::{self, SHORTEST_POSTPONED, is_shared};
 use super::{HostId, NoteRecord, NotedFailure, TokenRecord};
 use crate::fetch::{AgreedRetry, Fetch, Occasion};
 use crate::fetch_result::{FetchError, Fetched, LifetimeSource, TokenOrigin};
@@ -131,10 +131,7 @@ impl FleetFetch {
             has_waited: false,
             mode: Mode::Looks,
         };
-        let is_shared = fetch
-            .lifetime()
-            .is_none_or(|lifetime| lifetime >= SHORTEST_SHARED);
-        let step = if !is_shared {
+        let step = if !fetch.lifetime().is_none_or(is_shared) {
             Step::Request { leased: false }
         } else if may_look {
             Step::Look
@@ -232,7 +229,7 @@ impl FleetFetch {
         if self.mode == Mode::Leased {
             fetched.renew_at = Some(timing::renewal(lifetime, expires, expires, rng));
         }
-        let publication = (lifetime >= SHORTEST_SHARED).then(|| {
+        let publication = is_shared(lifetime).then(|| {
             Publication::Token(ObtainedToken {
                 text: fetched.text.clone().into(),
                 granted: fetched.granted.clone(),
@@ -298,7 +295,7 @@ impl FleetFetch {
     ) -> Option<Fetched> {
         let lifetime = Duration::from_millis(record.lifetime_ms);
         let granted = ScopeSet::parse(&record.granted).ok()?;
-        if lifetime < SHORTEST_SHARED {
+        if !is_shared(lifetime) {
             return None;
         }
         let Some(expiry) = expiry(record, time) else {

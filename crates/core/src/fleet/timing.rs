@@ -11,7 +11,7 @@ pub const LEASE: Duration = Duration::from_secs(5);
 pub const EXTEND_EVERY: Duration = Duration::from_secs(2);
 
 /// Shortest lifetime of tokens that hosts share: looks and leases take seconds.
-pub(super) const SHORTEST_SHARED: Duration = Duration::from_secs(20);
+const SHORTEST_SHARED: Duration = Duration::from_secs(20);
 
 /// Shortest lifetime of tokens whose renewal a host leaves to others or postpones.
 pub(super) const SHORTEST_POSTPONED: Duration = Duration::from_secs(300);
@@ -40,6 +40,12 @@ const RENEWAL: (f64, f64) = (0.70, 0.80);
 /// Bounds of the rest of the lifetime at which a token is renewed at the latest whose expiry was brought forward
 /// because clocks disagree.
 const LATEST_RENEWAL: (f64, f64) = (0.02, 0.12);
+
+/// Returns whether hosts share tokens of this lifetime.
+#[must_use]
+pub fn is_shared(lifetime: Duration) -> bool {
+    lifetime >= SHORTEST_SHARED
+}
 
 fn draw((from, to): (f64, f64), rng: &mut fastrand::Rng) -> f64 {
     from + (to - from) * rng.f64()
