@@ -34,9 +34,13 @@ impl NotedFailure {
     pub(super) fn of(error: &FetchError, confirms_rejection: bool) -> Option<Self> {
         match error {
             FetchError::Transient { cause, .. } => Some(Self::Transient(*cause)),
-            FetchError::Denied { scope_only, .. } => {
+            FetchError::Denied {
+                scope_only,
+                in_domos_form,
+                ..
+            } => {
                 let is_confirmed = *scope_only || confirms_rejection;
-                is_confirmed.then_some(Self::Rejected {
+                (is_confirmed && *in_domos_form).then_some(Self::Rejected {
                     scope_only: *scope_only,
                 })
             }
@@ -50,6 +54,7 @@ impl NotedFailure {
             Self::Transient(cause) => FetchError::transient(cause, message),
             Self::Rejected { scope_only } => FetchError::Denied {
                 scope_only,
+                in_domos_form: true,
                 message,
             },
         }
