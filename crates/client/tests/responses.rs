@@ -67,6 +67,7 @@ fn set(scope: &str) -> Response {
         rejected: 0,
         last_rejected_by: None,
         credentials_error: None,
+        from: None,
     })
 }
 

@@ -10,7 +10,7 @@ use domo_token_protocol::messages::{ScopeState, ScopeStatus};
 
 use super::timing::FLOOR_PART;
 use super::{Command, Schedule, State, floor};
-use crate::fetch_result::{Cause, LifetimeSource};
+use crate::fetch_result::{Cause, LifetimeSource, TokenOrigin};
 use crate::token::{Token, Validity};
 
 /// What callers get after a failure.
@@ -407,6 +407,7 @@ impl Schedule {
                 .filter(|_| validity.is_some() && self.last_success.is_none())
                 .filter(|_| !self.is_login_rejected())
                 .map(str::to_owned),
+            from: validity.map(|_| TokenOrigin::Domo),
         }
     }
 }
