@@ -1,6 +1,7 @@
 //! Sources of tokens: the trait that the broker's engine uses, and the sources that a config can choose.
 
 pub mod domo;
+pub mod fleet_monitor;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -217,6 +217,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
                 broker.0.has_units.store(has_units, Ordering::Relaxed);
                 state.config = *config;
                 log::configured(&self.configure(clients, &mut state));
+                state.forget_removed_in_fleet();
                 // Whether tokens may be stored may have changed.
                 self.broker.0.renewed.send_replace(());
             }

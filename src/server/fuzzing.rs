@@ -14,7 +14,7 @@ use domo_token_core::fetch_result::{Fetched, LifetimeSource};
 use domo_token_core::scheduler::ClientSpec;
 use domo_token_protocol::frame;
 use domo_token_protocol::greeting::{Greeting, HELLO};
-use domo_token_protocol::messages::Response;
+use domo_token_protocol::messages::{Response, VERSION};
 use domo_token_protocol::scope::ScopeSet;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::OwnedReadHalf;
@@ -220,10 +220,11 @@ fn summary(sent: &[u8], received: &[u8]) -> Summary {
     let mut kinds = Vec::new();
     let greeting = Greeting::decode(received).expect("a greeting");
     let length = greeting.map_or(0, |greeting| greeting.length());
+    let version = greeting.map_or(VERSION, |greeting| greeting.version());
     let mut rest = received.get(length..).unwrap_or_default();
     while !rest.is_empty() {
         let (body, used) = frame::split(rest).ok().flatten().expect("a whole frame");
-        let message = frame::decode::<Response>(body).expect("a message");
+        let message = Response::decode(body, version).expect("a message");
         kinds.push(std::mem::discriminant(&message));
         rest = rest.get(used..).unwrap_or_default();
     }
