@@ -1,5 +1,7 @@
 //! The records that hosts share: a token, and a note of a failure. They are encoded as on the wire, then sealed.
 
+use std::fmt;
+
 use domo_token_protocol::messages::TokenText;
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +10,12 @@ use crate::fetch_result::Cause;
 /// Identifies a process of the daemon among those of its fleet; random, so it names no host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HostId(pub [u8; 16]);
+
+impl fmt::Display for HostId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
 
 /// A token that a host obtained.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +39,8 @@ pub struct NoteRecord {
     pub until_engine_ms: u64,
     /// The same by the wall clock of the host that failed.
     pub until_wall_ms: u64,
+    /// How long the host that failed waits for its next attempt, in milliseconds; the note binds no longer.
+    pub wait_ms: u64,
     /// Failed attempts in a row, of all hosts together.
     pub count: u32,
     /// The host that failed first.
