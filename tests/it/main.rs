@@ -58,6 +58,7 @@ mod socket_loss;
 mod start;
 mod status;
 mod stdout;
+mod store;
 mod systemd;
 mod terminal;
 mod thread_limit;
