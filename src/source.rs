@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use domo_token_core::fetch_result::{FetchError, Fetched};
 use domo_token_protocol::scope::ScopeSet;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::config::ClientConfig;
@@ -73,6 +74,11 @@ impl Source {
             client_id: registration.client_id().to_owned(),
             token_url: registration.token_url().to_owned(),
         }
+    }
+
+    /// Returns the secret, from which the keys that seal shared tokens are derived.
+    pub(crate) fn client_secret(&self) -> &SecretString {
+        self.registration().client_secret()
     }
 
     /// Returns what is unusual about its credentials, each with what to do.

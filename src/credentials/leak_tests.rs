@@ -94,7 +94,10 @@ fn messages(text: &str, folder: &Path) -> String {
     };
     let mut shown = config.notices.clone();
     shown.extend(config.unresolved_principals());
-    let fleet = config.fleet.as_ref().map(|fleet| fleet_files(fleet, &|_| None));
+    let fleet = config
+        .fleet
+        .as_ref()
+        .map(|fleet| fleet_files(fleet, &|_| None));
     shown.extend(fleet.and_then(Result::err).map(|error| error.to_string()));
     for client in config.clients.values() {
         shown.extend(load(client, &|_| None).err().map(|error| error.to_string()));
