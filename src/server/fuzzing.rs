@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domo_token_core::fetch_result::{FetchError, Fetched, LifetimeSource};
+use domo_token_core::fetch::{Fetch, Occasion, Progress};
+use domo_token_core::fetch_result::{Fetched, LifetimeSource};
 use domo_token_core::scheduler::ClientSpec;
 use domo_token_protocol::frame;
 use domo_token_protocol::greeting::{Greeting, HELLO};
@@ -60,20 +61,15 @@ impl Clock for FixedClock {
 struct FixedSource;
 
 impl TokenSource for FixedSource {
-    async fn fetch(
-        &self,
-        scope: &ScopeSet,
-        _: Duration,
-        _: &(dyn Fn() + Send + Sync),
-    ) -> Result<Fetched, FetchError> {
-        Ok(Fetched {
+    async fn fetch(&self, occasion: &Occasion, _: &(dyn Fn(Progress) + Send + Sync)) -> Fetch {
+        Fetch::Obtained(Fetched {
             text: "t0ken".to_owned().into(),
             lifetime: Duration::from_secs(3600),
             expires: None,
             renew_at: None,
             origin: domo_token_core::fetch_result::TokenOrigin::Domo,
             lifetime_source: LifetimeSource::Stated,
-            granted: scope.clone(),
+            granted: occasion.scope.clone(),
         })
     }
 }
@@ -102,6 +98,7 @@ impl Server {
             renewed: true,
             proxy_login: None,
             loading: None,
+            shares: false,
         };
         let (engine, handle) = Engine::new(&broker, vec![(wanted, Some(Arc::new(FixedSource)))]);
         runtime.spawn(async move {

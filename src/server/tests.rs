@@ -16,7 +16,7 @@ use super::*;
 use crate::broker::{BrokerConfig, Engine};
 use crate::platform::clock::BootTime;
 use crate::source::TokenSource;
-use domo_token_core::fetch_result::{FetchError, Fetched};
+use domo_token_core::fetch::{Fetch, Occasion, Progress};
 use domo_token_core::scheduler::ClientSpec;
 
 /// A clock that panics once after its flag was set.
@@ -367,12 +367,7 @@ async fn at_most_eight_unread_metrics_responses_are_held() {
 struct HangingSource;
 
 impl TokenSource for HangingSource {
-    async fn fetch(
-        &self,
-        _scope: &ScopeSet,
-        _: Duration,
-        _: &(dyn Fn() + Send + Sync),
-    ) -> Result<Fetched, FetchError> {
+    async fn fetch(&self, _occasion: &Occasion, _: &(dyn Fn(Progress) + Send + Sync)) -> Fetch {
         std::future::pending().await
     }
 }
@@ -394,6 +389,7 @@ async fn watchers_get_a_last_message_when_the_server_stops_though_the_engine_has
         renewed: true,
         proxy_login: None,
         loading: None,
+        shares: false,
     };
     let clients = vec![(wanted, Some(Arc::new(HangingSource)))];
     let (_engine, _handle) = Engine::new(&broker, clients);

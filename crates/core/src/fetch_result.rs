@@ -67,6 +67,9 @@ pub enum FetchError {
     Denied {
         /// Whether only this scope set is rejected, not the client.
         scope_only: bool,
+        /// Whether the response has the form of an error of Domo's token endpoint. A proxy or gateway on this host's
+        /// way to Domo may have sent another one, which concerns no other host.
+        in_domos_form: bool,
         /// Domo's message, on one line.
         message: String,
     },
