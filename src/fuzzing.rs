@@ -18,7 +18,7 @@ use std::path::Path;
 use domo_token_protocol::duration;
 use domo_token_protocol::frame;
 use domo_token_protocol::greeting::{self, GREETING, Greeting, HELLO};
-use domo_token_protocol::messages::{Request, Response};
+use domo_token_protocol::messages::{OLDEST_VERSION, Request, Response, VERSION};
 use domo_token_protocol::scope::ScopeSet;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -60,14 +60,28 @@ pub fn frames(bytes: &[u8]) {
     if let Ok(Some((body, used))) = frame::split(bytes) {
         assert!(used <= bytes.len(), "more bytes were used than there are");
         again::<Request>(body);
-        again::<Response>(body);
+        again_in_each_version(body);
     }
     if let Ok(Some(request)) = frame::split_request(bytes) {
         assert_eq!(frame::split(bytes), Ok(Some(request)));
         assert!(request.0.len() <= frame::MAX_REQUEST);
     }
     again::<Request>(bytes);
-    again::<Response>(bytes);
+    again_in_each_version(bytes);
+}
+
+fn again_in_each_version(body: &[u8]) {
+    again::<Response>(body);
+    for version in OLDEST_VERSION..=VERSION {
+        let Ok(message) = Response::decode(body, version) else {
+            continue;
+        };
+        let whole = message.clone().encode(version);
+        let whole = whole.expect("what was decoded fits a frame");
+        let (body, used) = frame::split(&whole).ok().flatten().expect("a whole frame");
+        assert_eq!(used, whole.len());
+        assert_eq!(Response::decode(body, version), Ok(message));
+    }
 }
 
 fn again<T: Serialize + DeserializeOwned + PartialEq + Debug>(body: &[u8]) {
