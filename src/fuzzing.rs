@@ -25,7 +25,7 @@ use serde::de::DeserializeOwned;
 
 use crate::config::Config;
 use crate::server;
-use crate::source::domo;
+use crate::source::{domo, sealing};
 use domo_token_core::fetch_result::FetchError;
 
 pub use operations::operations;
@@ -33,7 +33,7 @@ pub use operations::operations;
 type Target = fn(&[u8]);
 
 /// The targets, each with the name of its corpus.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("frames", frames),
     ("config", config),
     ("answers", answers),
@@ -43,6 +43,7 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("operations", operations),
     ("heads", heads),
     ("sniff", sniff),
+    ("fleet_record", fleet_record),
 ];
 
 /// Frames and messages: what can be decoded comes back as it was.
@@ -167,6 +168,11 @@ pub fn heads(bytes: &[u8]) {
 /// Sessions of callers that send anything, in pieces whose lengths are the first two bytes.
 pub fn sniff(bytes: &[u8]) {
     server::fuzzing::session(bytes);
+}
+
+/// Records of a fleet: as they are in the store, and what is sealed in them.
+pub fn fleet_record(bytes: &[u8]) {
+    sealing::fuzzing::record(bytes);
 }
 
 /// Durations as people write them.

@@ -1,7 +1,9 @@
-//! Sources of tokens: the trait that the broker's engine uses, and the sources that a config can choose.
+//! Sources of tokens: the trait that the broker's engine uses, the sources that a config can choose, and the sealing of
+//! tokens that hosts share.
 
 pub mod domo;
 pub mod fleet_monitor;
+pub mod sealing;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -78,11 +78,11 @@ fn request_that_is_sent_gets_its_own_time_and_the_timer_follows() {
     scheduler.configure(vec![sharing("acme", 1)], NOW);
     let (set, fetch_id) = fetches(&mut scheduler)[0];
     assert!(scheduler.occasion(set, NOW).is_some());
-    let sent = NOW + Duration::from_secs(20);
-    scheduler.handle_progress(set, fetch_id, Progress::Requested, sent);
-    let due = sent + REQUEST_MAX + REQUEST_GRACE;
+    let later = NOW + Duration::from_secs(20);
+    scheduler.handle_progress(set, fetch_id, Progress::Requested, later);
+    let due = later + REQUEST_MAX + REQUEST_GRACE;
     assert_eq!(scheduler.poll_timeout(), Some(due));
-    assert_eq!(scheduler.status_of(set, sent).unwrap().requests, 1);
+    assert_eq!(scheduler.status_of(set, later).unwrap().requests, 1);
     scheduler.handle_timeout(due);
     assert!(scheduler.occasion(set, due).is_none());
     let absent = SetId(99);
