@@ -21,9 +21,10 @@ fn file(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
 }
 
-const MANIFESTS: [&str; 2] = [
+const MANIFESTS: [&str; 3] = [
     "deploy/kubernetes/sidecar.yaml",
     "deploy/kubernetes/daemonset.yaml",
+    "deploy/kubernetes/sidecar-fleet.yaml",
 ];
 
 /// Returns `config.toml` from the `ConfigMap` of a manifest.
@@ -58,6 +59,45 @@ fn configs_of_the_manifests_are_valid() {
         assert_eq!(code, Some(0), "{manifest}: {stderr}");
         assert!(stdout.contains(": ok"), "{stdout}");
     }
+}
+
+/// Returns the rights that lines of a file give to the user of a fleet in its store.
+fn rights_in(name: &str) -> Vec<String> {
+    let text = file(name);
+    let rights = text.lines().filter_map(|line| {
+        let (_, rights) = line.split_once(" resetkeys ")?;
+        Some(rights.to_owned())
+    });
+    rights.collect()
+}
+
+#[test]
+fn documents_give_the_user_of_a_fleet_the_same_rights() {
+    let expected = "~domo-token:* resetchannels -@all +get +set +time +pexpire +del";
+    for (name, count) in [("docs/fleet.md", 2), ("deploy/kubernetes/README.md", 1)] {
+        assert_eq!(rights_in(name), vec![expected; count], "{name}");
+    }
+}
+
+#[test]
+fn sidecar_with_a_fleet_differs_from_the_sidecar_in_its_schedule_and_its_fleet() {
+    let lines = |name| -> Vec<String> {
+        let text = file(name);
+        let lines = text.lines().map(|line| line.trim().to_owned());
+        lines.filter(|line| !line.starts_with('#')).collect()
+    };
+    let with_fleet = lines(MANIFESTS[2]);
+    let mut rest = with_fleet.iter();
+    let renamed = [
+        ("name: domo-token", "name: domo-token-fleet"),
+        ("kind: Job", "kind: CronJob"),
+    ];
+    for line in lines(MANIFESTS[0]) {
+        let renamed = renamed.iter().find(|(name, _)| *name == line);
+        let line = renamed.map_or(&*line, |(_, name)| name);
+        assert!(rest.any(|other| other == line), "{line}");
+    }
+    assert!(with_fleet.iter().any(|line| line == "[fleet]"));
 }
 
 #[test]

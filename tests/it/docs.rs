@@ -35,7 +35,8 @@ pub(crate) fn all_pages() -> Vec<String> {
     let mut pages = pages_in("");
     pages.extend(pages_in("docs"));
     pages.extend(readmes);
-    pages.extend(["python/README.md", "js/README.md"].map(str::to_owned));
+    let others = ["python", "js", "deploy/kubernetes"];
+    pages.extend(others.map(|folder| format!("{folder}/README.md")));
     pages
 }
 
@@ -241,6 +242,7 @@ fn is_message(code: &str) -> bool {
     let commands = [
         "cargo ",
         "docker ",
+        "kubectl ",
         "just ",
         "npm ",
         "pip ",
