@@ -57,6 +57,7 @@ mod socket_loss;
 mod start;
 mod status;
 mod stdout;
+mod store;
 mod systemd;
 mod terminal;
 mod thousand_hosts;

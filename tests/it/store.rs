@@ -1,0 +1,3 @@
+//! Real servers as the store of a fleet.
+
+mod servers;
