@@ -25,6 +25,7 @@ mod faults;
 mod file_advice;
 mod file_size_limit;
 mod files;
+mod fleet;
 mod health;
 mod help;
 mod http;
