@@ -108,22 +108,22 @@ fn rejection_is_shared_after_a_second_host_and_a_reload_sends_a_request() {
         let rest = next.saturating_sub(set["last_error_at"].as_u64().unwrap());
         if rest > 250 { Ok(()) } else { Err(set) }
     });
-    let sent = fleet.requests();
-    assert!(sent <= 4, "{sent}");
+    let before = fleet.requests();
+    assert!(before <= 4, "{before}");
     let mut third = rejected_host(&fleet);
     let set = wait_for_state(&third, "denied");
-    assert_eq!(fleet.requests(), sent, "the third host sends nothing");
+    assert_eq!(fleet.requests(), before, "the third host sends nothing");
     assert!(set["last_error"].as_str().unwrap().contains("401"), "{set}");
     failure(&third.ask(&["data"]), 78);
     let secret = format!("{SECRET}-of-yesterday");
     fleet.sandbox.add_client(CLIENT_ID, &secret, &["data"]);
     assert!(third.reload().contains("config loaded"));
     let token = token_of(&third);
-    assert_eq!(fleet.requests(), sent + 1);
+    assert_eq!(fleet.requests(), before + 1);
     let mut one = one;
     assert!(one.reload().contains("config loaded"));
     assert_eq!(token_of(&one), token);
-    assert_eq!(fleet.requests(), sent + 1);
+    assert_eq!(fleet.requests(), before + 1);
 }
 
 #[test]
