@@ -42,7 +42,7 @@ use reporting::ReportState;
 pub use reporting::{CallerImpact, OutageCause, Outcome, Recovery, Rejected};
 pub use timing::{
     BACKOFF_FIRST, BACKOFF_MAX, CONFIRM_AFTER, DENIED_RETRY, REQUEST_GRACE, REQUEST_MAX,
-    RETRY_AFTER_MAX, floor, min_left_to_serve, request_timeout,
+    RETRY_AFTER_MAX, floor, min_left_to_serve, request_timeout, wait_after_failure,
 };
 use transitions::Failure;
 pub use transitions::TokenSnapshot;

@@ -1,5 +1,7 @@
 //! The records that hosts share: a token, and a note of a failure. They are encoded as on the wire, then sealed.
 
+use std::fmt;
+
 use domo_token_protocol::messages::TokenText;
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +10,12 @@ use crate::fetch_result::Cause;
 /// Identifies a process of the daemon among those of its fleet; random, so it names no host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HostId(pub [u8; 16]);
+
+impl fmt::Display for HostId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
 
 /// A token that a host obtained.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -78,7 +78,8 @@ pub(super) fn renew_after(lifetime: Duration, left: Duration, first: bool, draw:
 
 /// Returns the wait after the `failures`th failure in a row. A failure that the operator has to fix is retried slowly
 /// from the first.
-pub(super) fn wait_after_failure(
+#[must_use]
+pub fn wait_after_failure(
     failures: u32,
     cause: Cause,
     requested: Option<Duration>,

@@ -1,0 +1,82 @@
+//! What a host keeps of a scope set between two fetches.
+
+use std::time::Duration;
+
+use domo_token_protocol::BootTime;
+
+use super::timing;
+use crate::fetch::Occasion;
+
+/// What a host keeps of a scope set between two fetches.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SetMemory {
+    /// The whole lifetime of the last token.
+    pub(super) lifetime: Option<Duration>,
+    /// Whether the last fetch waited for a lease although a token was stored, which was too short-lived by this host's
+    /// clocks.
+    pub(super) waited_beside_token: bool,
+    held: Option<HeldToken>,
+}
+
+/// What is kept of the token that is served.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HeldToken {
+    /// When it is no longer served, which identifies it.
+    expires: BootTime,
+    /// When it expires by the store's clock.
+    pub(super) by_store: BootTime,
+    /// The rest of its lifetime, as a part, at which this host no longer leaves the renewal to others.
+    last: f64,
+    /// Whether its renewal was postponed because the store failed.
+    pub(super) is_postponed: bool,
+}
+
+impl SetMemory {
+    /// Records the token that is served from now on.
+    pub(super) fn hold(
+        &mut self,
+        expires: BootTime,
+        by_store: BootTime,
+        lifetime: Duration,
+        rng: &mut fastrand::Rng,
+    ) {
+        self.lifetime = Some(lifetime);
+        self.held = Some(HeldToken {
+            expires,
+            by_store,
+            last: timing::draw_last(rng),
+            is_postponed: false,
+        });
+    }
+
+    /// Returns what is kept of the token that the occasion holds.
+    pub(super) fn held(
+        &mut self,
+        occasion: &Occasion,
+        rng: &mut fastrand::Rng,
+    ) -> Option<&mut HeldToken> {
+        let validity = occasion.held.as_ref()?.validity();
+        // Another one was restored from an earlier process.
+        if self
+            .held
+            .is_none_or(|held| held.expires != validity.expires)
+        {
+            self.hold(validity.expires, validity.expires, validity.lifetime, rng);
+        }
+        self.held.as_mut()
+    }
+}
+
+impl HeldToken {
+    /// Returns the last moment at which this host leaves the renewal to another.
+    pub(super) fn last_moment(&self, lifetime: Duration) -> BootTime {
+        self.by_store - lifetime.mul_f64(self.last)
+    }
+
+    /// Returns the last moment to which a failure of the store may postpone the renewal: then there is still time for
+    /// two requests to Domo.
+    pub(super) fn last_postponement(&self, lifetime: Duration, timeout: Duration) -> BootTime {
+        let for_requests = self.expires - timeout.saturating_mul(2);
+        for_requests.min(self.expires - lifetime.mul_f64(self.last))
+    }
+}
