@@ -30,7 +30,7 @@ fn metrics_count_lookups_and_publications_and_requests_only_of_domo() {
     let (second, second_port) = start_with_metrics(&fleet.config());
     token_of(&second);
     wait_for_metric(second_port, &lookups("taken"), 1.0);
-    let sent = "domo_token_requests_total{client=\"acme\",scope=\"data\",outcome=\"ok\"}";
+    let sent = "domo_token_renewals_total{client=\"acme\",scope=\"data\"}";
     let sent_by = |port| metric(port, sent);
     assert!((sent_by(first_port) - 1.0).abs() < 0.1 && sent_by(second_port) < 0.1);
     for port in [first_port, second_port] {
