@@ -105,6 +105,17 @@ export interface BrokerStatus {
   config_loaded_at: number | null;
   config_error: string | null;
   default_client: string | null;
+  /** The fleet with which the daemon shares tokens. */
+  fleet: FleetStatus | null;
+}
+
+/** The store through which the hosts of a fleet share tokens. */
+export interface FleetStatus {
+  place: string;
+  up: boolean;
+  since: number | null;
+  last_error: string | null;
+  clock_difference_ms: number | null;
 }
 
 export interface ScopeSetStatus {
@@ -123,6 +134,7 @@ export interface ScopeSetStatus {
   rejected: number;
   last_rejected_by: string | null;
   credentials_error: string | null;
+  from: "domo" | "fleet" | null;
 }
 
 /** What an error is, by what the caller can do about it. Kinds are only ever added. */

@@ -146,7 +146,7 @@ fn metrics(text: String) -> impl Iterator<Item = Response> {
 mod tests {
     use std::sync::Arc;
 
-    use domo_token_core::fetch_result::{FetchError, Fetched};
+    use domo_token_core::fetch::{Fetch, Occasion, Progress};
     use domo_token_core::scheduler::ClientSpec;
     use domo_token_protocol::messages::{RefusalKind, TokenRequest, TokenSubject};
 
@@ -158,12 +158,7 @@ mod tests {
     struct Silent;
 
     impl TokenSource for Silent {
-        async fn fetch(
-            &self,
-            _scope: &ScopeSet,
-            _: Duration,
-            _: &(dyn Fn() + Send + Sync),
-        ) -> Result<Fetched, FetchError> {
+        async fn fetch(&self, _occasion: &Occasion, _: &(dyn Fn(Progress) + Send + Sync)) -> Fetch {
             std::future::pending().await
         }
     }
@@ -182,6 +177,7 @@ mod tests {
             renewed: true,
             proxy_login: None,
             loading: None,
+            shares: false,
         };
         let (_engine, _handle) = Engine::new(&broker, vec![(spec, Some(Arc::new(Silent)))]);
         broker

@@ -9,6 +9,7 @@ mod did_you_mean;
 mod engine;
 mod daemon_errors;
 mod find_scope_set;
+mod fleet;
 mod restore_tokens;
 mod log;
 mod log_rate_limit;
@@ -31,6 +32,7 @@ use tokio::sync::{Notify, oneshot, watch as signal};
 
 use crate::audit::Audit;
 use crate::platform::clock::{BootTime, Clock};
+use crate::source::fleet_monitor::FleetMonitor;
 use domo_token_core::access_policy::Caller;
 use domo_token_core::schedule::{self, Answer, Reply, WaiterId};
 use domo_token_core::scheduler::{STOPPING, Scheduler, SetId};
@@ -85,6 +87,8 @@ struct State {
     socket_error: Option<String>,
     denial_log: LogRateLimit,
     counters: Counters,
+    /// The fleet with which tokens are shared.
+    fleet: Option<Arc<FleetMonitor>>,
 }
 
 /// The most scope sets in a page of status: a page is held while its caller reads it, and thousands of callers
@@ -117,6 +121,7 @@ impl<C: Clock> Broker<C> {
                 socket_error: None,
                 denial_log: LogRateLimit::default(),
                 counters: Counters::default(),
+                fleet: None,
             }),
             changed: Notify::new(),
             renewed: signal::Sender::new(()),

@@ -18,14 +18,14 @@ use std::path::Path;
 use domo_token_protocol::duration;
 use domo_token_protocol::frame;
 use domo_token_protocol::greeting::{self, GREETING, Greeting, HELLO};
-use domo_token_protocol::messages::{Request, Response};
+use domo_token_protocol::messages::{OLDEST_VERSION, Request, Response, VERSION};
 use domo_token_protocol::scope::ScopeSet;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::Config;
 use crate::server;
-use crate::source::domo;
+use crate::source::{domo, sealing};
 use domo_token_core::fetch_result::FetchError;
 
 pub use operations::operations;
@@ -33,7 +33,7 @@ pub use operations::operations;
 type Target = fn(&[u8]);
 
 /// The targets, each with the name of its corpus.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("frames", frames),
     ("config", config),
     ("answers", answers),
@@ -43,6 +43,7 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("operations", operations),
     ("heads", heads),
     ("sniff", sniff),
+    ("fleet_record", fleet_record),
 ];
 
 /// Frames and messages: what can be decoded comes back as it was.
@@ -60,14 +61,28 @@ pub fn frames(bytes: &[u8]) {
     if let Ok(Some((body, used))) = frame::split(bytes) {
         assert!(used <= bytes.len(), "more bytes were used than there are");
         again::<Request>(body);
-        again::<Response>(body);
+        again_in_each_version(body);
     }
     if let Ok(Some(request)) = frame::split_request(bytes) {
         assert_eq!(frame::split(bytes), Ok(Some(request)));
         assert!(request.0.len() <= frame::MAX_REQUEST);
     }
     again::<Request>(bytes);
-    again::<Response>(bytes);
+    again_in_each_version(bytes);
+}
+
+fn again_in_each_version(body: &[u8]) {
+    again::<Response>(body);
+    for version in OLDEST_VERSION..=VERSION {
+        let Ok(message) = Response::decode(body, version) else {
+            continue;
+        };
+        let whole = message.clone().encode(version);
+        let whole = whole.expect("what was decoded fits a frame");
+        let (body, used) = frame::split(&whole).ok().flatten().expect("a whole frame");
+        assert_eq!(used, whole.len());
+        assert_eq!(Response::decode(body, version), Ok(message));
+    }
 }
 
 fn again<T: Serialize + DeserializeOwned + PartialEq + Debug>(body: &[u8]) {
@@ -153,6 +168,11 @@ pub fn heads(bytes: &[u8]) {
 /// Sessions of callers that send anything, in pieces whose lengths are the first two bytes.
 pub fn sniff(bytes: &[u8]) {
     server::fuzzing::session(bytes);
+}
+
+/// Records of a fleet: as they are in the store, and what is sealed in them.
+pub fn fleet_record(bytes: &[u8]) {
+    sealing::fuzzing::record(bytes);
 }
 
 /// Durations as people write them.

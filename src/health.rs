@@ -251,19 +251,13 @@ mod tests {
     use crate::broker::{BrokerConfig, Engine};
     use crate::platform::clock::SystemClock;
     use crate::source::TokenSource;
-    use domo_token_core::fetch_result::{FetchError, Fetched};
-    use domo_token_protocol::scope::ScopeSet;
+    use domo_token_core::fetch::{Fetch, Occasion, Progress};
 
     /// The source of no client.
     struct NoSource;
 
     impl TokenSource for NoSource {
-        async fn fetch(
-            &self,
-            _scope: &ScopeSet,
-            _: Duration,
-            _: &(dyn Fn() + Send + Sync),
-        ) -> Result<Fetched, FetchError> {
+        async fn fetch(&self, _occasion: &Occasion, _: &(dyn Fn(Progress) + Send + Sync)) -> Fetch {
             std::future::pending().await
         }
     }

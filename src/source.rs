@@ -1,13 +1,14 @@
-//! Sources of tokens: the trait that the broker's engine uses, and the sources that a config can choose.
+//! Sources of tokens: the trait that the broker's engine uses, the sources that a config can choose, and the sealing of
+//! tokens that hosts share.
 
 pub mod domo;
+pub mod fleet_monitor;
+pub mod sealing;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
-use domo_token_core::fetch_result::{FetchError, Fetched};
-use domo_token_protocol::scope::ScopeSet;
+use domo_token_core::fetch::{Fetch, Occasion, Progress};
 use serde::{Deserialize, Serialize};
 
 use crate::config::ClientConfig;
@@ -19,14 +20,13 @@ pub use domo::SourceError;
 
 /// Requests tokens for one API client.
 pub trait TokenSource: Send + Sync + 'static {
-    /// Requests one token, once, within `limit`; never retries. Calls `on_tunnel` as soon as a proxy has opened a
-    /// tunnel: then its login is valid, even if Domo rejects the request.
+    /// Fetches one token, with at most one request to Domo, which has the time limit of `occasion`; never retries.
+    /// Reports when the request is sent, and when a proxy has opened a tunnel for it.
     fn fetch(
         &self,
-        scope: &ScopeSet,
-        limit: Duration,
-        on_tunnel: &(dyn Fn() + Send + Sync),
-    ) -> impl Future<Output = Result<Fetched, FetchError>> + Send;
+        occasion: &Occasion,
+        on_progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> impl Future<Output = Fetch> + Send;
 }
 
 /// The client id and token endpoint that a client's tokens were requested with.
@@ -91,12 +91,12 @@ impl Source {
 impl TokenSource for Source {
     async fn fetch(
         &self,
-        scope: &ScopeSet,
-        limit: Duration,
-        on_tunnel: &(dyn Fn() + Send + Sync),
-    ) -> Result<Fetched, FetchError> {
+        occasion: &Occasion,
+        on_progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Fetch {
+        let Occasion { scope, timeout, .. } = occasion;
         match self {
-            Self::Domo(source) => source.fetch(scope, limit, on_tunnel).await,
+            Self::Domo(source) => source.fetch(scope, *timeout, on_progress).await.into(),
         }
     }
 }

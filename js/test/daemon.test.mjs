@@ -40,11 +40,11 @@ test("status has the fields of the helper", needsPrograms, async (t) => {
 
 // Those of the type declarations.
 const BROKER_FIELDS = [
-  "config_error", "config_loaded_at", "config_path", "default_client", "pid", "protocol", "socket", "started_at", "version",
+  "config_error", "config_loaded_at", "config_path", "default_client", "fleet", "pid", "protocol", "socket", "started_at", "version",
 ];
 const SET_FIELDS = [
-  "client", "client_id", "credentials_error", "expires_at", "failed_attempts", "generation", "last_error", "last_error_at",
-  "last_rejected_by", "next_attempt_at", "obtained_at", "rejected", "requests", "scope", "state",
+  "client", "client_id", "credentials_error", "expires_at", "failed_attempts", "from", "generation", "last_error",
+  "last_error_at", "last_rejected_by", "next_attempt_at", "obtained_at", "rejected", "requests", "scope", "state",
 ];
 
 test("a rejected token is replaced by one request of all callers", needsPrograms, async (t) => {

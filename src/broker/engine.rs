@@ -12,7 +12,7 @@ use tracing::error;
 use super::{Broker, BrokerConfig, State, log};
 use crate::platform::clock::Clock;
 use crate::source::TokenSource;
-use domo_token_core::fetch_result::{FetchError, Fetched};
+use domo_token_core::fetch::{Fetch, Progress};
 use domo_token_core::schedule::{FetchId, Outcome};
 use domo_token_core::scheduler::{ClientSpec, Command, ConfigDiff, SetId};
 
@@ -37,10 +37,10 @@ pub struct Engine<S, C> {
     requests: JoinSet<EndedRequest>,
     /// Of running requests only, because a handle keeps its task's memory.
     aborts: HashMap<SetId, (FetchId, AbortHandle)>,
-    /// Requests whose proxy has opened a tunnel.
-    tunnels: mpsc::UnboundedReceiver<(SetId, FetchId)>,
+    /// What requests report before their end.
+    progress: mpsc::UnboundedReceiver<(SetId, FetchId, Progress)>,
     /// Cloned for each request.
-    tunnel_sender: mpsc::UnboundedSender<(SetId, FetchId)>,
+    progress_sender: mpsc::UnboundedSender<(SetId, FetchId, Progress)>,
     messages: mpsc::Receiver<EngineMessage<S>>,
 }
 
@@ -88,11 +88,11 @@ impl<S> EngineHandle<S> {
 struct EndedRequest {
     set: SetId,
     fetch_id: FetchId,
-    result: Result<Fetched, FetchError>,
+    result: Fetch,
 }
 
 enum Event<S> {
-    Tunnel(SetId, FetchId),
+    Progress(SetId, FetchId, Progress),
     Ended(Box<EndedRequest>),
     /// A request's task ended without a result: it was aborted, or panicked.
     Lost,
@@ -112,14 +112,14 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
     #[must_use]
     pub fn new(broker: &Broker<C>, clients: Clients<S>) -> (Self, EngineHandle<S>) {
         let (handle, messages) = mpsc::channel(8);
-        let (tunnel_sender, tunnels) = mpsc::unbounded_channel();
+        let (progress_sender, progress) = mpsc::unbounded_channel();
         let mut engine = Self {
             broker: broker.clone(),
             sources: BTreeMap::new(),
             requests: JoinSet::new(),
             aborts: HashMap::new(),
-            tunnels,
-            tunnel_sender,
+            progress,
+            progress_sender,
             messages,
         };
         engine.configure(clients, &mut broker.state());
@@ -149,7 +149,9 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
             }
         };
         tokio::select! {
-            Some((set, fetch_id)) = self.tunnels.recv() => Event::Tunnel(set, fetch_id),
+            Some((set, fetch_id, progress)) = self.progress.recv() => {
+                Event::Progress(set, fetch_id, progress)
+            }
             Some(ended) = self.requests.join_next() => match ended {
                 Ok(ended) => Event::Ended(Box::new(ended)),
                 Err(error) => {
@@ -172,14 +174,15 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
         let broker = self.broker.clone();
         let mut state = broker.state();
         state.scheduler.handle_timeout(now);
-        // A tunnel counts before the end of its request does.
+        // What a request reports counts before its end does.
         let first = match event {
-            Event::Tunnel(set, fetch_id) => Some((set, fetch_id)),
+            Event::Progress(set, fetch_id, progress) => Some((set, fetch_id, progress)),
             Event::Ended(_) | Event::Lost | Event::Due | Event::Changed | Event::Message(_) => None,
         };
-        let more = std::iter::from_fn(|| self.tunnels.try_recv().ok());
-        for (set, fetch_id) in first.into_iter().chain(more) {
-            state.scheduler.handle_tunnel(set, fetch_id, now);
+        let more = std::iter::from_fn(|| self.progress.try_recv().ok());
+        for (set, fetch_id, progress) in first.into_iter().chain(more) {
+            let scheduler = &mut state.scheduler;
+            scheduler.handle_progress(set, fetch_id, progress, now);
         }
         match event {
             Event::Ended(ended) => {
@@ -202,7 +205,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
                 let due = state.armed.unwrap_or(now);
                 state.counters.loop_lag = now.saturating_since(due);
             }
-            Event::Tunnel(..) | Event::Changed | Event::Lost => {}
+            Event::Progress(..) | Event::Changed | Event::Lost => {}
             Event::Message(EngineMessage::Retry) => state.scheduler.retry(now),
             Event::Message(EngineMessage::Ping(sender)) => {
                 sender.send(()).unwrap_or_default();
@@ -214,6 +217,7 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
                 broker.0.has_units.store(has_units, Ordering::Relaxed);
                 state.config = *config;
                 log::configured(&self.configure(clients, &mut state));
+                state.forget_removed_in_fleet();
                 // Whether tokens may be stored may have changed.
                 self.broker.0.renewed.send_replace(());
             }
@@ -295,23 +299,23 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
     }
 
     fn fetch(&mut self, set: SetId, fetch_id: FetchId) {
+        let now = self.broker.0.clock.now();
         let state = self.broker.state();
         let scheduler = &state.scheduler;
-        let (Some((client, scope)), Some(limit)) =
-            (scheduler.name_of(set), scheduler.time_limit(set))
+        let (Some((client, _)), Some(occasion)) =
+            (scheduler.name_of(set), scheduler.occasion(set, now))
         else {
             return;
         };
         let Some(source) = self.sources.get(client).map(Arc::clone) else {
             return;
         };
-        let scope = scope.clone();
         drop(state);
-        let tunnels = self.tunnel_sender.clone();
+        let sender = self.progress_sender.clone();
         let request = self.requests.spawn(async move {
             // A loop that has ended needs no message.
-            let on_tunnel = || tunnels.send((set, fetch_id)).unwrap_or_default();
-            let result = source.fetch(&scope, limit, &on_tunnel).await;
+            let on_progress = |progress| sender.send((set, fetch_id, progress)).unwrap_or_default();
+            let result = source.fetch(&occasion, &on_progress).await;
             EndedRequest {
                 set,
                 fetch_id,

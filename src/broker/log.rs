@@ -8,7 +8,7 @@ use tracing::{debug, error, info, warn};
 
 use super::log_rate_limit::LogRateLimit;
 use crate::platform::clock::BootTime;
-use domo_token_core::fetch_result::LifetimeSource;
+use domo_token_core::fetch_result::{LifetimeSource, TokenOrigin};
 use domo_token_core::schedule::{
     AWAITS_ADMISSION, AWAITS_CREDENTIAL_CHECK, AWAITS_LOGIN_CHECK, CHANGED_TOO_OFTEN, CallerImpact,
     OutageCause, Outcome, Recovery,
@@ -30,14 +30,16 @@ pub(super) fn report(scheduler: &Scheduler, set: SetId, outcome: &Outcome, now: 
              and Domo's status"
         ),
         Outcome::Obtained {
+            origin,
             validity,
             recovery,
             first,
             unexpected_lifetime,
             short,
+            ..
         } => {
             let lifetime_s = validity.lifetime.as_secs();
-            obtained(client, scope, lifetime_s, *recovery, *first);
+            obtained(client, scope, *origin, lifetime_s, *recovery, *first);
             if let Some(source) = unexpected_lifetime {
                 warn_of_lifetime(client, scope, lifetime_s, *source);
             }
@@ -49,6 +51,7 @@ pub(super) fn report(scheduler: &Scheduler, set: SetId, outcome: &Outcome, now: 
             rejected,
             repeated,
             impact,
+            ..
         } => {
             let failure = Failure::new(rejected.cause(), *repeated);
             log_failure(scheduler, set, failure, *impact, now);
@@ -57,6 +60,7 @@ pub(super) fn report(scheduler: &Scheduler, set: SetId, outcome: &Outcome, now: 
             cause,
             repeated,
             impact,
+            ..
         } => {
             let failure = Failure::new(OutageCause::Failed(*cause), *repeated);
             log_failure(scheduler, set, failure, *impact, now);
@@ -70,14 +74,20 @@ pub(super) fn report(scheduler: &Scheduler, set: SetId, outcome: &Outcome, now: 
 fn obtained(
     client: &str,
     scope: &ScopeSet,
+    origin: TokenOrigin,
     lifetime_s: u64,
     recovery: Option<Recovery>,
     first: bool,
 ) {
+    let from = match origin {
+        TokenOrigin::Domo => None,
+        TokenOrigin::Fleet => Some("fleet"),
+    };
     if let Some(recovery) = recovery {
         info!(
             client,
             %scope,
+            from,
             lifetime_s,
             attempts = recovery.attempts,
             failing_s = recovery.failing.as_secs(),
@@ -85,9 +95,9 @@ fn obtained(
             "token obtained after failures"
         );
     } else if first {
-        info!(client, %scope, lifetime_s, "token obtained");
+        info!(client, %scope, from, lifetime_s, "token obtained");
     } else {
-        debug!(client, %scope, lifetime_s, "token renewed");
+        debug!(client, %scope, from, lifetime_s, "token renewed");
     }
 }
 

@@ -1,5 +1,7 @@
 //! Renders the broker's state and counters as Prometheus text (`OpenMetrics` 1.0), on request.
 
+mod fleet;
+
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -20,6 +22,7 @@ use crate::audit::Audit;
 use crate::platform::clock::{BootTime, Clock, since_1970, wall_now};
 use crate::platform::logging::dropped_lines;
 use domo_token_core::access_policy::Caller;
+use fleet::Fleet;
 
 /// The media type of [`Broker::metrics`].
 pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -99,6 +102,7 @@ impl<C: Clock> Broker<C> {
             loop_lag: state.counters.loop_lag,
             audit_lost: self.0.audit.get().map(Audit::lost),
             log_dropped: dropped_lines(),
+            fleet: state.fleet.as_deref().map(Fleet::new),
         }
     }
 }
@@ -116,6 +120,7 @@ struct Snapshot {
     loop_lag: Duration,
     audit_lost: Option<u64>,
     log_dropped: u64,
+    fleet: Option<Fleet>,
 }
 
 #[derive(Debug)]
@@ -143,6 +148,10 @@ impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         self.encode_sets(&mut encoder)?;
         self.encode_requests(&mut encoder)?;
+        if let Some(fleet) = &self.fleet {
+            let sets = self.sets.iter().map(|set| &set.status);
+            fleet.encode(sets, &mut encoder)?;
+        }
         self.encode_daemon(&mut encoder)
     }
 }

@@ -148,6 +148,7 @@ mod tests {
             renewed: true,
             proxy_login: None,
             loading,
+            shares: false,
         }
     }
 

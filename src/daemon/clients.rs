@@ -324,6 +324,7 @@ impl<S> Client<S> {
                 renewed: false,
                 proxy_login: None,
                 loading: Some(loading),
+                shares: false,
             };
             return (spec, None);
         };
@@ -334,6 +335,7 @@ impl<S> Client<S> {
             renewed: std::mem::take(&mut active.is_new),
             proxy_login: active.client.proxy_login,
             loading: None,
+            shares: false,
         };
         (spec, Some(Arc::clone(&active.client.source)))
     }

@@ -399,6 +399,7 @@ pub(super) fn broker_config(
         config_path: config_path.map(|path| path.display().to_string()),
         config_loaded: loaded,
         config_error: None,
+        fleet: None,
     };
     BrokerConfig {
         daemon: DaemonInfo {

@@ -111,6 +111,7 @@ impl<I: Iterator<Item = u8>> Run<I> {
                 renewed: bit(6 + number),
                 proxy_login: None,
                 loading: None,
+                shares: false,
             });
         }
         for wanted in wanted.iter().filter(|wanted| wanted.renewed) {
@@ -221,6 +222,7 @@ impl<I: Iterator<Item = u8>> Run<I> {
         let error = match kind % 4 {
             0 | 1 => FetchError::Denied {
                 scope_only: kind % 4 == 1,
+                in_domos_form: true,
                 message,
             },
             2 => FetchError::transient(Cause::Tls, message),

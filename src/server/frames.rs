@@ -179,8 +179,7 @@ impl Session {
         &mut self,
         response: Response,
     ) -> impl Future<Output = Result<(), SessionError>> + Send + '_ {
-        let frame = frame::encode(&response);
-        drop(response);
+        let frame = response.encode(self.version);
         async move { self.write(&frame?).await }
     }
 

@@ -9,11 +9,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domo_token_core::fetch_result::{FetchError, Fetched, LifetimeSource};
+use domo_token_core::fetch::{Fetch, Occasion, Progress};
+use domo_token_core::fetch_result::{Fetched, LifetimeSource};
 use domo_token_core::scheduler::ClientSpec;
 use domo_token_protocol::frame;
 use domo_token_protocol::greeting::{Greeting, HELLO};
-use domo_token_protocol::messages::Response;
+use domo_token_protocol::messages::{Response, VERSION};
 use domo_token_protocol::scope::ScopeSet;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::OwnedReadHalf;
@@ -60,20 +61,15 @@ impl Clock for FixedClock {
 struct FixedSource;
 
 impl TokenSource for FixedSource {
-    async fn fetch(
-        &self,
-        scope: &ScopeSet,
-        _: Duration,
-        _: &(dyn Fn() + Send + Sync),
-    ) -> Result<Fetched, FetchError> {
-        Ok(Fetched {
+    async fn fetch(&self, occasion: &Occasion, _: &(dyn Fn(Progress) + Send + Sync)) -> Fetch {
+        Fetch::Obtained(Fetched {
             text: "t0ken".to_owned().into(),
             lifetime: Duration::from_secs(3600),
             expires: None,
             renew_at: None,
             origin: domo_token_core::fetch_result::TokenOrigin::Domo,
             lifetime_source: LifetimeSource::Stated,
-            granted: scope.clone(),
+            granted: occasion.scope.clone(),
         })
     }
 }
@@ -102,6 +98,7 @@ impl Server {
             renewed: true,
             proxy_login: None,
             loading: None,
+            shares: false,
         };
         let (engine, handle) = Engine::new(&broker, vec![(wanted, Some(Arc::new(FixedSource)))]);
         runtime.spawn(async move {
@@ -223,10 +220,11 @@ fn summary(sent: &[u8], received: &[u8]) -> Summary {
     let mut kinds = Vec::new();
     let greeting = Greeting::decode(received).expect("a greeting");
     let length = greeting.map_or(0, |greeting| greeting.length());
+    let version = greeting.map_or(VERSION, |greeting| greeting.version());
     let mut rest = received.get(length..).unwrap_or_default();
     while !rest.is_empty() {
         let (body, used) = frame::split(rest).ok().flatten().expect("a whole frame");
-        let message = frame::decode::<Response>(body).expect("a message");
+        let message = Response::decode(body, version).expect("a message");
         kinds.push(std::mem::discriminant(&message));
         rest = rest.get(used..).unwrap_or_default();
     }

@@ -202,6 +202,7 @@ mod tests {
         let version = |sent: &[u8]| greeting_for(sent, accepted).version();
         assert_eq!(version(b"DTK\x01"), 1);
         assert_eq!(version(b"DTK\x02"), 2);
+        assert_eq!(version(b"DTK\x03"), 3);
         assert_eq!(version(b"DTK\x63"), VERSION);
         for unknown in [&b""[..], b"DTK", b"GET "] {
             assert_eq!(version(unknown), 1);

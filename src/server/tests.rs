@@ -7,7 +7,7 @@ use domo_token_client::Broker as Caller;
 use domo_token_protocol::frame::{self, HEAD};
 use domo_token_protocol::greeting::{self, GREETING, Greeting, HELLO};
 use domo_token_protocol::messages::RefusalKind;
-use domo_token_protocol::messages::{Request, Response, TokenSubject, VERSION};
+use domo_token_protocol::messages::{OLDEST_VERSION, Request, Response, TokenSubject, VERSION};
 #[cfg(unix)]
 use domo_token_protocol::scope::MAX_SCOPE_BYTES;
 use domo_token_protocol::scope::ScopeSet;
@@ -16,7 +16,8 @@ use super::*;
 use crate::broker::{BrokerConfig, Engine};
 use crate::platform::clock::BootTime;
 use crate::source::TokenSource;
-use domo_token_core::fetch_result::{FetchError, Fetched};
+use crate::source::fleet_monitor::FleetMonitor;
+use domo_token_core::fetch::{Fetch, Occasion, Progress};
 use domo_token_core::scheduler::ClientSpec;
 
 /// A clock that panics once after its flag was set.
@@ -187,11 +188,15 @@ fn read_hello(stream: &mut impl Read) {
 }
 
 fn read_response(stream: &mut impl Read) -> Response {
+    read_response_of(stream, VERSION)
+}
+
+fn read_response_of(stream: &mut impl Read, version: u8) -> Response {
     let mut head = [0; HEAD];
     stream.read_exact(&mut head).unwrap();
     let mut body = vec![0; frame::body_length(head).unwrap()];
     stream.read_exact(&mut body).unwrap();
-    frame::decode(&body).unwrap()
+    Response::decode(&body, version).unwrap()
 }
 
 fn explanation(stream: &mut impl Read, first: bool) -> String {
@@ -227,7 +232,7 @@ async fn repeated_and_different_requests_each_get_their_own_response() {
 async fn caller_is_greeted_in_its_version_and_closed_if_that_is_unknown() {
     let server = TestServer::start(faulty_broker(), Limits::default());
     let callers = server.call(|path| {
-        for version in [1, 2] {
+        for version in OLDEST_VERSION..=VERSION {
             let before = boot_now();
             let mut stream = connect(path);
             let sent = [
@@ -257,6 +262,33 @@ async fn caller_is_greeted_in_its_version_and_closed_if_that_is_unknown() {
         }
     });
     callers.await;
+}
+
+#[tokio::test]
+async fn status_shows_the_fleet_to_callers_whose_version_has_it() {
+    let broker = faulty_broker();
+    let fleet = FleetMonitor::new("cache.example:6379".to_owned());
+    broker.set_fleet(Some(Arc::new(fleet)));
+    let server = TestServer::start(broker, Limits::default());
+    let callers = server.call(|path| {
+        for version in OLDEST_VERSION..=VERSION {
+            let mut stream = connect(path);
+            let request = frame::encode(&Request::Status).unwrap();
+            let sent = [&greeting::hello(version)[..], &request].concat();
+            stream.write_all(&sent).unwrap();
+            let length = Greeting::new(version, BootTime::default()).length();
+            stream.read_exact(&mut vec![0; length]).unwrap();
+            let Response::Broker(status) = read_response_of(&mut stream, version) else {
+                panic!("no status");
+            };
+            let place = status.fleet.map(|fleet| fleet.place);
+            let expected = (version >= 3).then(|| "cache.example:6379".to_owned());
+            assert_eq!(place, expected, "version {version}");
+            assert_eq!(read_response_of(&mut stream, version), Response::End);
+        }
+    });
+    callers.await;
+    server.stop().await;
 }
 
 /// A session reads what was sent before it began, before the runtime waits for more.
@@ -367,12 +399,7 @@ async fn at_most_eight_unread_metrics_responses_are_held() {
 struct HangingSource;
 
 impl TokenSource for HangingSource {
-    async fn fetch(
-        &self,
-        _scope: &ScopeSet,
-        _: Duration,
-        _: &(dyn Fn() + Send + Sync),
-    ) -> Result<Fetched, FetchError> {
+    async fn fetch(&self, _occasion: &Occasion, _: &(dyn Fn(Progress) + Send + Sync)) -> Fetch {
         std::future::pending().await
     }
 }
@@ -394,6 +421,7 @@ async fn watchers_get_a_last_message_when_the_server_stops_though_the_engine_has
         renewed: true,
         proxy_login: None,
         loading: None,
+        shares: false,
     };
     let clients = vec![(wanted, Some(Arc::new(HangingSource)))];
     let (_engine, _handle) = Engine::new(&broker, clients);

@@ -23,6 +23,7 @@ use crate::config::{Endpoint, Setting};
 use crate::connect::{self, Connector, Proxy, Secrets, Shared};
 use crate::credentials::{self, Credentials, CredentialsError, ProxyLogin};
 use crate::platform::clock::timer_now;
+use domo_token_core::fetch::Progress;
 use domo_token_core::fetch_result::{Cause, FetchError, Fetched};
 
 /// The longest body of a response, in bytes.
@@ -161,7 +162,8 @@ impl DomoSource {
         &self.registration
     }
 
-    /// Requests one token, as [`super::TokenSource::fetch`].
+    /// Requests one token, once, within `limit`; never retries. Reports that it does, and when a proxy has opened a
+    /// tunnel: then its login is valid, even if Domo rejects the request.
     ///
     /// # Errors
     ///
@@ -170,10 +172,12 @@ impl DomoSource {
         &self,
         scope: &ScopeSet,
         limit: Duration,
-        on_tunnel: &(dyn Fn() + Send + Sync),
+        on_progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Fetched, FetchError> {
         let deadline = timer_now() + limit;
-        let fetched = self.fetch_by(scope, deadline, on_tunnel).await;
+        on_progress(Progress::Requested);
+        let on_tunnel = || on_progress(Progress::TunnelOpened);
+        let fetched = self.fetch_by(scope, deadline, &on_tunnel).await;
         fetched.map_err(|error| with_paste_mistake(error, &self.registration))
     }
 

@@ -4,13 +4,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use clap::{ArgAction, CommandFactory};
+use domo_token::broker::{Broker, BrokerConfig, Engine};
 use domo_token::config::{self, Limits};
 use domo_token::flags::Flags;
+use domo_token::platform::clock::SystemClock;
+use domo_token::source::Source;
+use domo_token::source::fleet_monitor::{FAILURES, FleetMonitor, Lookup};
 use domo_token_cli::options::FORMATS;
 use domo_token_cli::usage::VERBS;
+use domo_token_core::access_policy::Caller;
 use domo_token_core::fetch_result::Cause;
+use domo_token_core::schedule::Loading;
+use domo_token_core::scheduler::ClientSpec;
+use domo_token_protocol::ScopeSet;
 use domo_token_protocol::messages::RefusalKind;
 use serde_json::Value as Json;
 
@@ -85,9 +94,9 @@ fn first_codes(page: &str, heading: &str) -> BTreeSet<String> {
 /// The name, type and labels of a metric.
 type Metric = (String, String, BTreeSet<String>);
 
-fn documented_metrics() -> BTreeSet<Metric> {
+fn documented_metrics(heading: &str) -> BTreeSet<Metric> {
     let page = page("metrics.md");
-    let rows = rows(own_text(&page, "## Metrics")).into_iter();
+    let rows = rows(own_text(&page, heading)).into_iter();
     rows.map(|row| {
         let name = codes(&row[0]).remove(0);
         (name, row[1].clone(), codes(&row[2]).into_iter().collect())
@@ -132,13 +141,51 @@ fn metrics_page_lists_each_metric_with_its_type_and_labels_and_no_other() {
     let (daemon, port) = metrics::start(&config);
     crate::common::token(&daemon.ask(&["--wait", "--timeout", "60", "data"]));
     let (_, text) = metrics::get(metrics::connect(port), "/metrics");
-    assert_eq!(served_metrics(&text), documented_metrics(), "{text}");
+    assert_eq!(
+        served_metrics(&text),
+        documented_metrics("## Metrics"),
+        "{text}"
+    );
+}
+
+#[test]
+fn metrics_page_lists_each_metric_of_a_fleet_and_no_other() {
+    let broker = Broker::new(SystemClock::new(), 0, BrokerConfig::default());
+    let spec = ClientSpec {
+        name: "acme".to_owned(),
+        shown_id: String::new(),
+        scopes: [ScopeSet::parse("data").unwrap()].into(),
+        renewed: true,
+        proxy_login: None,
+        loading: Some(Loading::Pending),
+    };
+    let (_engine, _handle) = Engine::<Source, _>::new(&broker, vec![(spec, None)]);
+    let caller = Caller::default();
+    let monitor = FleetMonitor::new("cache.example:6379".to_owned());
+    broker.set_fleet(Some(Arc::new(monitor)));
+    let text = broker.metrics(&caller);
+    let of_fleet = text
+        .lines()
+        .filter(|line| line.contains("domo_token_fleet_"));
+    let of_fleet: String = of_fleet.map(|line| format!("{line}\n")).collect();
+    let documented = documented_metrics("### Fleet");
+    assert_eq!(served_metrics(&of_fleet), documented, "{of_fleet}");
+    let page = page("metrics.md");
+    let outcomes = Lookup::ALL.map(|outcome| outcome.name().to_owned());
+    assert_eq!(
+        first_codes(&page, "#### Outcomes of looks"),
+        outcomes.into()
+    );
+    let causes = FAILURES.map(|cause| cause.to_string());
+    let heading = "#### Causes of failures of the store";
+    assert_eq!(first_codes(&page, heading), causes.into());
 }
 
 #[test]
 fn monitoring_page_names_metrics_that_exist() {
-    let documented: BTreeSet<String> = documented_metrics()
+    let documented: BTreeSet<String> = ["## Metrics", "### Fleet"]
         .into_iter()
+        .flat_map(documented_metrics)
         .map(|(name, _, _)| name)
         .collect();
     let page = page("monitoring.md");
@@ -310,6 +357,11 @@ fn cli_page_lists_the_fields_of_json_output() {
     assert_eq!(broker, names(&status["broker"]));
     let set = first_codes(&page, "#### Fields of a scope set's status");
     assert_eq!(set, names(&status["tokens"][0]));
+    let fleet = first_codes(&page, "#### Fields of the fleet's status");
+    let openapi: Json =
+        serde_json::from_str(include_str!("../../src/server/http/openapi.json")).unwrap();
+    let schema = &openapi["components"]["schemas"]["FleetStatus"]["properties"];
+    assert_eq!(fleet, names(schema));
 }
 
 #[test]

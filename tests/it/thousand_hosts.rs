@@ -36,6 +36,7 @@ fn host(seed: u64) -> Scheduler {
         renewed: true,
         proxy_login: None,
         loading: None,
+        shares: false,
     };
     host.configure(vec![wanted], START);
     host
@@ -208,6 +209,7 @@ fn day_of_rejections_causes_one_confirmation_and_one_request_in_five_minutes() {
         let refused = |_| {
             Some(FetchError::Denied {
                 scope_only: false,
+                in_domos_form: true,
                 message: "401".to_owned(),
             })
         };

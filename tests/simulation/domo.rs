@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use domo_token::platform::clock::{BootTime, Clock};
 use domo_token::source::TokenSource;
+use domo_token_core::fetch::{Fetch, Occasion, Progress};
 use domo_token_core::fetch_result::{FetchError, Fetched};
 use domo_token_core::schedule::{
     CHANGE_INTERVAL, CHANGES_IN_A_ROW, REQUEST_GRACE, request_timeout,
@@ -274,19 +275,20 @@ pub(crate) struct SimSource {
 impl TokenSource for SimSource {
     async fn fetch(
         &self,
-        scope: &ScopeSet,
-        _: Duration,
-        on_tunnel: &(dyn Fn() + Send + Sync),
-    ) -> Result<Fetched, FetchError> {
-        let mut started = self.domo.start(self, scope);
+        occasion: &Occasion,
+        on_progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Fetch {
+        on_progress(Progress::Requested);
+        let mut started = self.domo.start(self, &occasion.scope);
         if let Some(tunnel) = started.tunnel.take()
             && tunnel.await.is_ok()
         {
-            on_tunnel();
+            on_progress(Progress::TunnelOpened);
         }
-        match started.answer.take() {
+        let result = match started.answer.take() {
             Some(answer) => answer.await.unwrap_or_else(|_| Err(denied(true))),
             None => Err(denied(true)),
-        }
+        };
+        result.into()
     }
 }

@@ -405,6 +405,7 @@ fn clients(
             renewed: renewed == Some(*client),
             proxy_login: source.login.map(logins::id_of),
             loading: None,
+            shares: false,
         };
         (wanted, Some(Arc::clone(source)))
     };

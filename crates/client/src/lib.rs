@@ -73,6 +73,9 @@ pub use broker::{Broker, DEFAULT_TIMEOUT, TokenRequest};
 pub use error::{Error, ErrorKind};
 #[doc(hidden)]
 pub use error::{ErrorDetails, HOST_SOCKET, SocketOrigin};
-pub use status::{BrokerInstant, BrokerStatus, Explanation, ScopeState, ScopeStatus, Status};
+pub use status::{
+    BrokerInstant, BrokerStatus, Explanation, FleetStatus, ScopeState, ScopeStatus, Status,
+    TokenOrigin,
+};
 pub use token::{Authorization, Token};
 pub use watch::Watch;

@@ -119,11 +119,15 @@ pub struct BrokerStatus {
     pub config_loaded: BrokerInstant,
     /// The error of the current config file, while an older config is in force.
     pub config_error: Option<String>,
+    /// The fleet with which it shares tokens; `None` if none is configured, or if the broker speaks only protocol versions
+    /// before 3.
+    pub fleet: Option<FleetStatus>,
 }
 
 impl BrokerStatus {
     fn new(wire: messages::BrokerStatus, clock: BrokerClock) -> Self {
         let instant = |at| BrokerInstant { at, clock };
+        let fleet = wire.fleet.map(|fleet| FleetStatus::new(fleet, clock));
         Self {
             version: wire.version,
             protocol: wire.protocol,
@@ -132,6 +136,7 @@ impl BrokerStatus {
             config_path: wire.config_path,
             config_loaded: instant(wire.config_loaded),
             config_error: wire.config_error,
+            fleet,
         }
     }
 
@@ -140,6 +145,35 @@ impl BrokerStatus {
     #[must_use]
     pub fn of_wire(wire: messages::BrokerStatus) -> Self {
         Self::new(wire, BrokerClock::default())
+    }
+}
+
+/// How the daemon reaches the store through which the hosts of its fleet share tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FleetStatus {
+    /// The store's address.
+    pub place: String,
+    /// False if the last operation on the store failed, or if an error in the config turns the fleet off. Then the daemon
+    /// requests each token from Domo itself.
+    pub up: bool,
+    /// Since when; `None` before the first operation.
+    pub since: Option<BrokerInstant>,
+    /// Why the store cannot be used, or which clients do not share tokens because of an error.
+    pub last_error: Option<String>,
+    /// How far the store's clock was ahead of the daemon's wall clock when they were last compared, in milliseconds.
+    pub clock_difference_ms: Option<i64>,
+}
+
+impl FleetStatus {
+    fn new(wire: messages::FleetStatus, clock: BrokerClock) -> Self {
+        Self {
+            place: wire.place,
+            up: wire.up,
+            since: wire.since.map(|at| BrokerInstant { at, clock }),
+            last_error: wire.last_error,
+            clock_difference_ms: wire.clock_difference_ms,
+        }
     }
 }
 
@@ -177,6 +211,9 @@ pub struct ScopeStatus {
     pub last_rejected_by: Option<String>,
     /// The error of newer credentials that were tried and not applied.
     pub credentials_error: Option<String>,
+    /// Which host obtained the valid token; `None` if there is no valid token, or if the broker speaks only protocol
+    /// versions before 3.
+    pub from: Option<TokenOrigin>,
 }
 
 impl ScopeStatus {
@@ -198,6 +235,7 @@ impl ScopeStatus {
             rejected: wire.rejected,
             last_rejected_by: wire.last_rejected_by,
             credentials_error: wire.credentials_error,
+            from: wire.from.map(TokenOrigin::new),
         }
     }
 
@@ -213,6 +251,25 @@ impl ScopeStatus {
     pub fn has_valid_token(&self) -> bool {
         let expires = self.expires.as_ref();
         expires.is_some_and(|expires| !expires.remaining().is_zero())
+    }
+}
+
+/// Which host obtained a token. Origins are only ever added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TokenOrigin {
+    /// The broker's own, from Domo.
+    Domo,
+    /// Another host of the broker's fleet.
+    Fleet,
+}
+
+impl TokenOrigin {
+    fn new(wire: messages::TokenOrigin) -> Self {
+        match wire {
+            messages::TokenOrigin::Domo => Self::Domo,
+            messages::TokenOrigin::Fleet => Self::Fleet,
+        }
     }
 }
 
@@ -339,6 +396,7 @@ mod tests {
                 rejected: 0,
                 last_rejected_by: None,
                 credentials_error: None,
+                from: None,
             };
             ScopeStatus::of_wire(wire)
         };

@@ -9,9 +9,11 @@ use std::io::Write;
 use std::time::Duration;
 
 use domo_token_client::clock::boot_now;
-use domo_token_client::{Broker, Error, ErrorKind};
+use domo_token_client::{Broker, Error, ErrorKind, TokenOrigin};
+use domo_token_protocol::greeting::{GREETING, Greeting};
 use domo_token_protocol::messages::{
-    BrokerStatus, Explanation, RefusalKind, Request, Response, ScopeState, ScopeStatus, VERSION,
+    self, BrokerStatus, Explanation, OLDEST_VERSION, RefusalKind, Request, Response, ScopeState,
+    ScopeStatus, VERSION,
 };
 
 use fake::{Fake, HOUR, PATIENCE, Peer, broker_status, granted, refusal, token, token_of};
@@ -67,6 +69,7 @@ fn set(scope: &str) -> Response {
         rejected: 0,
         last_rejected_by: None,
         credentials_error: None,
+        from: None,
     })
 }
 
@@ -109,12 +112,14 @@ fn other_protocol_version_is_named_in_the_error() {
     assert!(error.to_string().contains("version 9"));
 }
 
-/// A broker before version 2: to any other version it sends its own and closes.
-fn broker_of_version_1(answer: impl Fn(&mut Peer) + Send + Sync + 'static) -> Fake {
+/// A broker that speaks only this version: to any other one it sends its greeting and closes.
+fn broker_of_version(version: u8, answer: impl Fn(&mut Peer) + Send + Sync + 'static) -> Fake {
     Fake::start(move |_, mut peer| {
         while peer.request().is_some() {
-            if peer.hello != Some(1) {
-                return peer.stream.write_all(b"DTK\x01").unwrap_or_default();
+            if peer.hello != Some(version) {
+                let greeting = Greeting::new(version, boot_now());
+                let greeting = greeting.encode(&mut [0; GREETING]).to_vec();
+                return peer.stream.write_all(&greeting).unwrap_or_default();
             }
             answer(&mut peer);
         }
@@ -122,8 +127,45 @@ fn broker_of_version_1(answer: impl Fn(&mut Peer) + Send + Sync + 'static) -> Fa
 }
 
 #[test]
+fn status_of_an_older_broker_has_no_fleet_and_that_of_a_new_one_has_it() {
+    for version in OLDEST_VERSION..=VERSION {
+        let fake = broker_of_version(version, |peer| {
+            let mut broker = broker_status();
+            if let Response::Broker(status) = &mut broker {
+                status.fleet = Some(fleet());
+            }
+            let mut set = set("data");
+            if let Response::Scope(status) = &mut set {
+                status.from = Some(messages::TokenOrigin::Fleet);
+            }
+            peer.answer_all(&[broker, set, Response::End]);
+        });
+        let status = fake.broker().status().unwrap();
+        let place = status.broker.fleet.map(|fleet| fleet.place);
+        let found = (place.as_deref(), status.scopes[0].from);
+        let expected = if version < 3 {
+            (None, None)
+        } else {
+            (Some("cache.example:6379"), Some(TokenOrigin::Fleet))
+        };
+        assert_eq!(found, expected, "version {version}");
+        assert_eq!(status.scopes[0].scope, "data");
+    }
+}
+
+fn fleet() -> messages::FleetStatus {
+    messages::FleetStatus {
+        place: "cache.example:6379".to_owned(),
+        up: true,
+        since: Some(boot_now()),
+        last_error: None,
+        clock_difference_ms: Some(-12),
+    }
+}
+
+#[test]
 fn broker_that_speaks_version_1_alone_is_spoken_to_in_that() {
-    let fake = broker_of_version_1(|peer| peer.answer(&token(7)));
+    let fake = broker_of_version(1, |peer| peer.answer(&token(7)));
     let broker = fake.broker();
     assert_eq!(broker.token("data").unwrap().generation(), 7);
     assert_eq!(fake.connections(), 2, "one for each version");

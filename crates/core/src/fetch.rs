@@ -5,7 +5,7 @@ use std::time::Duration;
 use domo_token_protocol::BootTime;
 use domo_token_protocol::scope::ScopeSet;
 
-use crate::fetch_result::{FetchError, Fetched};
+use crate::fetch_result::{Cause, FetchError, Fetched};
 use crate::token::Token;
 
 /// What a fetch is for.
@@ -29,6 +29,24 @@ pub struct Occasion {
     pub draw: f64,
     /// The time limit of a request to Domo.
     pub timeout: Duration,
+}
+
+impl Occasion {
+    /// Returns the occasion of a fetch for which there is no schedule: it is made once.
+    #[must_use]
+    pub fn once(scope: ScopeSet, timeout: Duration) -> Self {
+        Self {
+            scope,
+            held: None,
+            is_urgent: true,
+            min_left: Duration::ZERO,
+            ignores_notes: true,
+            confirms_rejection: false,
+            failures: 0,
+            draw: 0.5,
+            timeout,
+        }
+    }
 }
 
 /// What a fetch reports before it ends.
@@ -63,6 +81,25 @@ pub struct AgreedRetry {
     pub failures: u32,
     /// When this host's next fetch is due.
     pub at: BootTime,
+}
+
+impl Fetch {
+    /// Returns the token or the failure. A fetch that is postponed although no token is valid is a failure: the token
+    /// that was valid has expired meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// The failure.
+    pub fn into_result(self) -> Result<Fetched, FetchError> {
+        match self {
+            Self::Obtained(fetched) => Ok(fetched),
+            Self::Failed { error, .. } => Err(error),
+            Self::Postponed(_) => {
+                let message = "the token expired while another host was about to renew it";
+                Err(FetchError::transient(Cause::Timeout, message))
+            }
+        }
+    }
 }
 
 impl From<Result<Fetched, FetchError>> for Fetch {

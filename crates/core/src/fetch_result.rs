@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use domo_token_protocol::BootTime;
+pub use domo_token_protocol::messages::TokenOrigin;
 use domo_token_protocol::scope::ScopeSet;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -26,16 +27,6 @@ pub struct Fetched {
     pub lifetime_source: LifetimeSource,
     /// The scopes granted.
     pub granted: ScopeSet,
-}
-
-/// Which host obtained a token.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TokenOrigin {
-    /// This one, from Domo.
-    #[default]
-    Domo,
-    /// Another host of the fleet.
-    Fleet,
 }
 
 /// How a token's lifetime was derived.
@@ -67,6 +58,9 @@ pub enum FetchError {
     Denied {
         /// Whether only this scope set is rejected, not the client.
         scope_only: bool,
+        /// Whether the response has the form of an error of Domo's token endpoint. A proxy or gateway on this host's
+        /// way to Domo may have sent another one, which concerns no other host.
+        in_domos_form: bool,
         /// Domo's message, on one line.
         message: String,
     },

@@ -6,6 +6,7 @@
 //!
 //! - `transitions`: a request starts, succeeds or fails; a timer is due; a restart of the daemon.
 //! - `callers`: which callers are served, wait or are refused; what watchers get.
+//! - `fetches`: what a fetch is for, what it reports, and when it is postponed.
 //! - `credentials`: new credentials, reloads, and how often they may cause requests.
 //! - `client_rejection`: Domo rejects the client: the confirmation, the next attempt.
 //! - `proxy_login_rejection`: the proxy rejects its login (407).
@@ -15,6 +16,7 @@
 mod callers;
 mod client_rejection;
 mod credentials;
+mod fetches;
 mod proxy_login_rejection;
 mod reporting;
 mod timing;
@@ -26,6 +28,7 @@ use std::time::Duration;
 use domo_token_protocol::BootTime;
 use domo_token_protocol::scope::ScopeSet;
 
+use crate::fetch_result::TokenOrigin;
 use crate::token::Token;
 
 pub use callers::{
@@ -41,8 +44,8 @@ use proxy_login_rejection::LoginBlock;
 use reporting::ReportState;
 pub use reporting::{CallerImpact, OutageCause, Outcome, Recovery, Rejected};
 pub use timing::{
-    BACKOFF_FIRST, BACKOFF_MAX, CONFIRM_AFTER, DENIED_RETRY, REQUEST_GRACE, REQUEST_MAX,
-    RETRY_AFTER_MAX, floor, min_left_to_serve, request_timeout, wait_after_failure,
+    BACKOFF_FIRST, BACKOFF_MAX, CONFIRM_AFTER, DENIED_RETRY, FLEET_WAIT, REQUEST_GRACE,
+    REQUEST_MAX, RETRY_AFTER_MAX, floor, min_left_to_serve, request_timeout, wait_after_failure,
 };
 use transitions::Failure;
 pub use transitions::TokenSnapshot;
@@ -51,7 +54,7 @@ pub use transitions::TokenSnapshot;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SetId(pub(crate) usize);
 
-/// Identifies one token request, so that the result of one that no longer counts is dropped.
+/// Identifies one fetch, so that the result of one that no longer counts is dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FetchId(u64);
 
@@ -67,9 +70,9 @@ pub struct Jitter {
 /// An effect to carry out.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Send a token request for the scope set.
+    /// Fetch a token for the scope set.
     Fetch(SetId, FetchId),
-    /// Abort the scope set's token request; its result no longer counts.
+    /// Abort the scope set's fetch; its result no longer counts.
     Abort(SetId),
     /// Answer a caller that waits.
     Reply(WaiterId, Reply),
@@ -81,14 +84,24 @@ pub enum Command {
     Remove(SetId),
 }
 
+/// A fetch under way.
+#[derive(Clone, Copy, Debug)]
+struct Attempt {
+    started: BootTime,
+    jitter: Jitter,
+    /// Whether a request was sent to Domo; where hosts share tokens, another host may send it.
+    requested: bool,
+    /// Whether new credentials or a reload cause it.
+    is_caused_by_change: bool,
+}
+
 #[derive(Clone, Copy, Debug)]
 enum State {
     /// A request is due, and starts once it is admitted.
     Idle,
     Fetching {
-        started: BootTime,
+        attempt: Attempt,
         abort_at: BootTime,
-        jitter: Jitter,
     },
     Fresh {
         renew_at: BootTime,
@@ -107,9 +120,13 @@ pub struct Schedule {
     id: SetId,
     client: String,
     scope: ScopeSet,
+    /// How long a fetch may wait for a token of another host; zero if tokens are not shared.
+    max_wait: Duration,
     state: State,
     fetch_id: FetchId,
     token: Option<Token>,
+    /// Which host obtained the token; `None` for one of an earlier process of the daemon.
+    origin: Option<TokenOrigin>,
     /// Whether a token was obtained since the daemon started.
     has_had_token: bool,
     /// Whether Domo returned the same token again, so that another request soon would be useless.
@@ -144,9 +161,11 @@ impl Schedule {
             id,
             client,
             scope,
+            max_wait: Duration::ZERO,
             state: State::Idle,
             fetch_id: FetchId(0),
             token: None,
+            origin: None,
             has_had_token: false,
             reissued: false,
             lifetime: None,
@@ -187,12 +206,6 @@ impl Schedule {
     pub fn wants_fetch(&self) -> bool {
         let is_delayed = self.client_block.is_some() || self.change.is_delayed();
         matches!(self.state, State::Idle) && self.loading.is_none() && !is_delayed
-    }
-
-    /// Returns how long the next request may take.
-    #[must_use]
-    pub fn time_limit(&self) -> Duration {
-        request_timeout(self.lifetime)
     }
 
     /// Returns the next effect to carry out.

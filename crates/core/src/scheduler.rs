@@ -23,7 +23,8 @@ use domo_token_protocol::BootTime;
 use domo_token_protocol::messages::{Refusal, RefusalKind};
 use domo_token_protocol::scope::ScopeSet;
 
-use crate::fetch_result::{FetchError, Fetched};
+use crate::fetch::{Fetch, Progress};
+use crate::fetch_result::FetchError;
 use crate::schedule::{
     self, Answer, FetchId, Loading, Outcome, Rejected, Schedule, TokenRequest, TokenSnapshot,
     WaiterId,
@@ -49,6 +50,8 @@ struct Client {
     name: String,
     shown_id: String,
     loading: Option<Loading>,
+    /// Whether its tokens are shared with other hosts.
+    shares: bool,
     sets: BTreeMap<ScopeSet, SetId>,
     /// Scope sets whose request is due and not admitted yet.
     queue: VecDeque<SetId>,
@@ -74,7 +77,7 @@ struct Set {
     queued: bool,
 }
 
-/// A token request that was sent and has not ended.
+/// A fetch that was started and has not ended.
 #[derive(Debug)]
 struct InFlight {
     client: ClientId,
@@ -97,7 +100,7 @@ pub struct Scheduler {
     logins: BTreeMap<ProxyLoginId, Login>,
     /// When rejected logins may be tried again.
     login_timers: BTreeSet<(BootTime, ProxyLoginId)>,
-    /// The token requests in flight, at most one for each scope set.
+    /// The fetches in flight, at most one for each scope set.
     in_flight: BTreeMap<SetId, InFlight>,
     /// Whether a config is being applied: no request starts before all clients are configured.
     is_configuring: bool,
@@ -176,12 +179,31 @@ impl Scheduler {
         request.is_some_and(|request| request.fetch_id == fetch_id)
     }
 
-    /// Applies the result of a request.
+    /// Applies what a fetch reports before its end.
+    pub fn handle_progress(
+        &mut self,
+        set: SetId,
+        fetch_id: FetchId,
+        progress: Progress,
+        now: BootTime,
+    ) {
+        match progress {
+            Progress::Requested => {
+                if let Some(found) = self.sets.get_mut(&set) {
+                    found.schedule.handle_requested(fetch_id, now);
+                }
+                self.set_timer(set);
+            }
+            Progress::TunnelOpened => self.handle_tunnel(set, fetch_id, now),
+        }
+    }
+
+    /// Applies the end of a fetch.
     pub fn handle_fetched(
         &mut self,
         set: SetId,
         fetch_id: FetchId,
-        result: Result<Fetched, FetchError>,
+        fetch: impl Into<Fetch>,
         now: BootTime,
     ) {
         if !self.is_in_flight(set, fetch_id) {
@@ -191,8 +213,15 @@ impl Scheduler {
             return;
         };
         let client = found.client;
-        let is_login_rejected = matches!(result, Err(FetchError::ProxyLogin { .. }));
-        let outcome = found.schedule.handle_fetched(fetch_id, result, now);
+        let fetch = fetch.into();
+        let is_login_rejected = matches!(
+            fetch,
+            Fetch::Failed {
+                error: FetchError::ProxyLogin { .. },
+                ..
+            }
+        );
+        let outcome = found.schedule.handle_fetched(fetch_id, fetch, now);
         let login = self.end_request(set);
         // This attempt is reported before its consequences for other scope sets.
         self.collect_commands(set, now);

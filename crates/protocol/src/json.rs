@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use crate::messages::ScopeState;
+use crate::messages::{ScopeState, TokenOrigin};
 
 /// A token: the format `json`.
 #[derive(Serialize)]
@@ -41,6 +41,8 @@ pub struct Broker<'a> {
     pub config_path: Option<&'a str>,
     /// The client of requests that name none.
     pub default_client: Option<&'a str>,
+    /// The fleet with which it shares tokens.
+    pub fleet: Option<Fleet<'a>>,
     /// Its process id.
     pub pid: u32,
     /// The highest protocol version it speaks.
@@ -51,6 +53,21 @@ pub struct Broker<'a> {
     pub started_at: u64,
     /// The daemon's version.
     pub version: &'a str,
+}
+
+/// How a broker reaches the store of its fleet, in the JSON of status.
+#[derive(Debug, Serialize)]
+pub struct Fleet<'a> {
+    /// How far the store's clock is ahead of the broker's wall clock, in milliseconds; `None` before the first operation.
+    pub clock_difference_ms: Option<i64>,
+    /// Why the store cannot be used, or which clients do not share tokens because of an error.
+    pub last_error: Option<&'a str>,
+    /// The store's address.
+    pub place: &'a str,
+    /// Since when `up` has its value; `None` before the first operation.
+    pub since: Option<u64>,
+    /// False if the last operation on the store failed, or if an error in the config turns the fleet off.
+    pub up: bool,
 }
 
 /// The state of one scope set, in the JSON of status.
@@ -66,6 +83,8 @@ pub struct Scope<'a> {
     pub expires_at: Option<u64>,
     /// Failed attempts since the last token.
     pub failed_attempts: u32,
+    /// Which host obtained the valid token, by [`TokenOrigin::name`].
+    pub from: Option<&'a str>,
     /// The valid token's generation.
     pub generation: Option<u64>,
     /// The error of the last failed attempt, until the next token.
@@ -131,6 +150,17 @@ impl ScopeState {
             Self::Fresh => "fresh",
             Self::Waiting => "waiting",
             Self::Denied => "denied",
+        }
+    }
+}
+
+impl TokenOrigin {
+    /// Returns its name in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Domo => "domo",
+            Self::Fleet => "fleet",
         }
     }
 }

@@ -7,6 +7,7 @@
 //! - [`scope`]: scope sets.
 //! - [`messages`]: requests and responses.
 //! - [`frame`]: messages as bytes.
+//! - [`versions`]: responses in older protocol versions.
 //! - [`greeting`]: what each side sends first.
 //! - [`json`]: the JSON of the helper's output and of HTTP.
 
@@ -17,6 +18,7 @@ pub mod duration;
 pub mod scope;
 pub mod messages;
 pub mod frame;
+pub mod versions;
 pub mod greeting;
 pub mod json;
 

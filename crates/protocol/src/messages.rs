@@ -1,4 +1,5 @@
-//! The messages between a caller and a broker, the same in protocol versions 1 and 2.
+//! The messages between a caller and a broker, as in the current protocol version. Module [`crate::versions`]
+//! converts responses to and from older ones.
 //!
 //! `docs/protocol.md` describes them byte by byte. bincode is not self-describing: a message that
 //! changes at all is a new [`VERSION`], and the frames under `tests/wire/` keep the old ones as
@@ -16,7 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::BootTime;
 
 /// The highest protocol version that this crate speaks.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// The lowest protocol version that this crate speaks.
 pub const OLDEST_VERSION: u8 = 1;
@@ -301,6 +302,23 @@ pub struct BrokerStatus {
     pub config_loaded: BootTime,
     /// The error of the current config file, if an older config is in force.
     pub config_error: Option<String>,
+    /// The fleet with which it shares tokens, if one is configured. Since version 3.
+    pub fleet: Option<FleetStatus>,
+}
+
+/// How a broker reaches the store through which the hosts of its fleet share tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetStatus {
+    /// The store's address.
+    pub place: String,
+    /// False if the last operation on the store failed, or if an error in the config turns the fleet off.
+    pub up: bool,
+    /// Since when; `None` before the first operation.
+    pub since: Option<BootTime>,
+    /// Why the store cannot be used, or which clients do not share tokens because of an error.
+    pub last_error: Option<String>,
+    /// How far the store's clock was ahead of the broker's wall clock when it was last compared, in milliseconds.
+    pub clock_difference_ms: Option<i64>,
 }
 
 /// The state of one scope set.
@@ -336,6 +354,18 @@ pub struct ScopeStatus {
     pub last_rejected_by: Option<String>,
     /// The error of newer credentials that were tried and not applied.
     pub credentials_error: Option<String>,
+    /// Which host obtained the valid token. Since version 3.
+    pub from: Option<TokenOrigin>,
+}
+
+/// Which host obtained a token. Variants are only ever added, at the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum TokenOrigin {
+    /// This one, from Domo.
+    #[default]
+    Domo,
+    /// Another host of the fleet.
+    Fleet,
 }
 
 /// What the broker does for one scope set. Variants are only ever added, at the end.

@@ -3,7 +3,6 @@
 #![cfg(test)]
 
 use std::collections::BTreeSet;
-use std::fmt::Debug;
 use std::fs;
 use std::path::PathBuf;
 
@@ -11,11 +10,10 @@ use domo_token_protocol::BootTime;
 use domo_token_protocol::frame;
 use domo_token_protocol::greeting::{self, GREETING, Greeting};
 use domo_token_protocol::messages::{
-    BrokerStatus, Explanation, OLDEST_VERSION, Refusal, RefusalKind, Renew, Request, Response,
-    ScopeState, ScopeStatus, TokenAnswer, TokenRequest, TokenSubject, TokenText, VERSION,
+    BrokerStatus, Explanation, FleetStatus, OLDEST_VERSION, Refusal, RefusalKind, Renew, Request,
+    Response, ScopeState, ScopeStatus, TokenAnswer, TokenOrigin, TokenRequest, TokenSubject,
+    TokenText, VERSION,
 };
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 fn folder(version: u8) -> PathBuf {
     let name = format!("tests/wire/v{version}");
@@ -79,7 +77,8 @@ fn requests(version: u8) -> Vec<(String, Request)> {
         .collect()
 }
 
-fn scope(state: ScopeState, full: bool) -> Response {
+fn scope(version: u8, state: ScopeState, full: bool) -> Response {
+    let from = full.then_some(TokenOrigin::Domo);
     let text = |text: &str| full.then(|| text.to_owned());
     Response::Scope(ScopeStatus {
         client: "acme".to_owned(),
@@ -97,6 +96,7 @@ fn scope(state: ScopeState, full: bool) -> Response {
         rejected: 1,
         last_rejected_by: text("uid 1004, pid 77"),
         credentials_error: text("Domo answered 401"),
+        from: from.filter(|_| version >= 3),
     })
 }
 
@@ -123,6 +123,7 @@ fn responses(version: u8) -> Vec<(String, Response)> {
                 config_path: Some("/etc/domo-token/config.toml".to_owned()),
                 config_loaded: BootTime::from_millis(900_001),
                 config_error: None,
+                fleet: None,
             }),
         ),
         (
@@ -133,8 +134,52 @@ fn responses(version: u8) -> Vec<(String, Response)> {
     ];
     all.extend(explanations());
     all.extend(refusals());
-    all.extend(scopes());
+    all.extend(scopes(version));
+    if version >= 3 {
+        all.extend(fleets());
+    }
     all
+}
+
+/// The statuses with values that version 3 added.
+fn fleets() -> impl Iterator<Item = (String, Response)> {
+    let broker = |fleet| {
+        Response::Broker(BrokerStatus {
+            version: "0.1.0".to_owned(),
+            protocol: 3,
+            pid: 4242,
+            started: BootTime::from_millis(900_000),
+            config_path: None,
+            config_loaded: BootTime::from_millis(900_001),
+            config_error: None,
+            fleet: Some(fleet),
+        })
+    };
+    let up = FleetStatus {
+        place: "rediss://cache.example:6379/0".to_owned(),
+        up: true,
+        since: None,
+        last_error: None,
+        clock_difference_ms: None,
+    };
+    let down = FleetStatus {
+        up: false,
+        since: Some(BootTime::from_millis(1_000_000)),
+        last_error: Some("connection refused".to_owned()),
+        clock_difference_ms: Some(-12_000),
+        ..up.clone()
+    };
+    let mut shared = scope(3, ScopeState::Fresh, true);
+    if let Response::Scope(status) = &mut shared {
+        status.from = Some(TokenOrigin::Fleet);
+    }
+    let all = [
+        ("broker-fleet", broker(up)),
+        ("broker-fleet-down", broker(down)),
+        ("scope-from-fleet", shared),
+    ];
+    all.into_iter()
+        .map(|(name, response)| (format!("response-{name}"), response))
 }
 
 fn explanations() -> impl Iterator<Item = (String, Response)> {
@@ -172,7 +217,7 @@ fn refusals() -> impl Iterator<Item = (String, Response)> {
     })
 }
 
-fn scopes() -> impl Iterator<Item = (String, Response)> {
+fn scopes(version: u8) -> impl Iterator<Item = (String, Response)> {
     let all = [
         ("idle", ScopeState::Idle),
         ("fetching", ScopeState::Fetching),
@@ -180,8 +225,8 @@ fn scopes() -> impl Iterator<Item = (String, Response)> {
         ("waiting", ScopeState::Waiting),
         ("denied", ScopeState::Denied),
     ];
-    all.into_iter().map(|(name, state)| {
-        let scope = scope(state, name == "fresh");
+    all.into_iter().map(move |(name, state)| {
+        let scope = scope(version, state, name == "fresh");
         (format!("response-scope-{name}"), scope)
     })
 }
@@ -217,30 +262,27 @@ fn golden(version: u8, name: &str, today: &[u8]) -> Vec<u8> {
     bytes(&golden)
 }
 
-#[track_caller]
-fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(
-    version: u8,
-    messages: &[(String, T)],
-) {
-    for (name, message) in messages {
-        let golden = golden(version, name, &frame::encode(message).unwrap());
-        let (body, used) = frame::split(&golden).unwrap().unwrap();
-        assert_eq!(used, golden.len());
-        assert_eq!(&frame::decode::<T>(body).unwrap(), message, "{name}");
-    }
-}
-
 #[test]
 fn requests_encode_to_their_golden_frames() {
     for version in versions() {
-        check(version, &requests(version));
+        for (name, request) in requests(version) {
+            let golden = golden(version, &name, &frame::encode(&request).unwrap());
+            let (body, used) = frame::split(&golden).unwrap().unwrap();
+            assert_eq!(used, golden.len());
+            assert_eq!(frame::decode(body), Ok(request), "{name}");
+        }
     }
 }
 
 #[test]
 fn responses_encode_to_their_golden_frames() {
     for version in versions() {
-        check(version, &responses(version));
+        for (name, response) in responses(version) {
+            let golden = golden(version, &name, &response.clone().encode(version).unwrap());
+            let (body, used) = frame::split(&golden).unwrap().unwrap();
+            assert_eq!(used, golden.len());
+            assert_eq!(Response::decode(body, version), Ok(response), "{name}");
+        }
     }
 }
 
@@ -270,20 +312,17 @@ fn golden_frames_all_belong_to_a_message_of_the_tests() {
 
 #[test]
 fn truncated_and_extended_messages_are_rejected() {
-    for (name, message) in responses(VERSION) {
-        let frame = frame::encode(&message).unwrap();
-        let body = &frame[frame::HEAD..];
-        for cut in 0..body.len() {
-            assert!(
-                frame::decode::<Response>(&body[..cut]).is_err(),
-                "{name} cut at {cut}"
-            );
+    for version in versions() {
+        for (name, message) in responses(version) {
+            let frame = message.encode(version).unwrap();
+            let body = &frame[frame::HEAD..];
+            let is_rejected = |body: &[u8]| Response::decode(body, version).is_err();
+            for cut in 0..body.len() {
+                assert!(is_rejected(&body[..cut]), "{name} cut at {cut}");
+            }
+            let longer = [body, &[0]].concat();
+            assert!(is_rejected(&longer), "{name} with a byte more");
         }
-        let longer = [body, &[0]].concat();
-        assert!(
-            frame::decode::<Response>(&longer).is_err(),
-            "{name} with a byte more"
-        );
     }
 }
 

@@ -5,6 +5,16 @@ from __future__ import annotations
 from typing import Optional, TypedDict
 
 
+class FleetStatus(TypedDict, total=False):
+    """The store through which the hosts of a fleet share tokens. ``since`` is in seconds since 1970."""
+
+    place: str
+    up: bool
+    since: Optional[int]
+    last_error: Optional[str]
+    clock_difference_ms: Optional[int]
+
+
 class BrokerStatus(TypedDict, total=False):
     """The daemon. Times are seconds since 1970."""
 
@@ -17,10 +27,18 @@ class BrokerStatus(TypedDict, total=False):
     config_loaded_at: int
     config_error: Optional[str]
     default_client: Optional[str]
+    fleet: Optional[FleetStatus]
 
 
-class TokenStatus(TypedDict, total=False):
-    """One scope set. ``state`` is idle, fetching, fresh, waiting or denied."""
+# The name of its field is a keyword.
+_TokenOrigin = TypedDict("_TokenOrigin", {"from": Optional[str]}, total=False)
+
+
+class TokenStatus(_TokenOrigin, total=False):
+    """One scope set.
+
+    ``state`` is idle, fetching, fresh, waiting or denied. ``from`` is domo, or fleet if another host obtained the token.
+    """
 
     client: str
     client_id: str

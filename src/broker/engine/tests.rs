@@ -10,7 +10,8 @@ use super::*;
 use crate::audit::Audit;
 use crate::platform::clock::SystemClock;
 use domo_token_core::access_policy::{Access, Caller};
-use domo_token_core::fetch_result::{Cause, LifetimeSource};
+use domo_token_core::fetch::Occasion;
+use domo_token_core::fetch_result::{Cause, FetchError, Fetched, LifetimeSource};
 
 /// Responds immediately, never, or panics.
 enum Stub {
@@ -23,21 +24,21 @@ enum Stub {
 impl TokenSource for Stub {
     async fn fetch(
         &self,
-        scope: &ScopeSet,
-        _: Duration,
-        _: &(dyn Fn() + Send + Sync),
-    ) -> Result<Fetched, FetchError> {
+        occasion: &Occasion,
+        on_progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Fetch {
+        on_progress(Progress::Requested);
         match self {
-            Self::Grants => Ok(Fetched {
+            Self::Grants => Fetch::Obtained(Fetched {
                 text: "c4nary-token".into(),
                 lifetime: Duration::from_secs(3599),
                 expires: None,
                 renew_at: None,
                 origin: domo_token_core::fetch_result::TokenOrigin::Domo,
                 lifetime_source: LifetimeSource::Stated,
-                granted: scope.clone(),
+                granted: occasion.scope.clone(),
             }),
-            Self::Fails => Err(FetchError::transient(Cause::Server, "503")),
+            Self::Fails => Err(FetchError::transient(Cause::Server, "503")).into(),
             Self::Hangs => pending().await,
             Self::Panics => panic!("a source with a bug"),
         }
@@ -56,6 +57,7 @@ fn client_of(name: &str, source: Stub, renewed: bool) -> Clients<Stub> {
         renewed,
         proxy_login: None,
         loading: None,
+        shares: false,
     };
     vec![(spec, Some(Arc::new(source)))]
 }
@@ -99,6 +101,29 @@ async fn completed_request_leaves_no_entry() {
     assert_eq!(engine.aborts.len(), 1);
     turn(&mut engine).await;
     assert_eq!((engine.aborts.len(), engine.requests.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn request_is_counted_before_its_end() {
+    let (broker, mut engine, _handle) = engine(Stub::Fails);
+    engine.execute_commands();
+    let requests = |broker: &Broker<SystemClock>| {
+        let now = broker.0.clock.now();
+        let status = broker.state().scheduler.status(now).next().unwrap();
+        (status.requests, status.attempts)
+    };
+    assert_eq!(requests(&broker), (0, 0), "nothing is sent yet");
+    tokio::task::yield_now().await;
+    // Whichever of the two events comes first.
+    turn(&mut engine).await;
+    assert_eq!(requests(&broker).0, 1);
+    while requests(&broker).1 == 0 {
+        turn(&mut engine).await;
+    }
+    engine.execute_commands();
+    let state = broker.state();
+    let counts = state.counters.sets.values().next().unwrap();
+    assert_eq!(counts.failures["server"], 1);
 }
 
 #[tokio::test]

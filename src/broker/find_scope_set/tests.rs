@@ -12,7 +12,7 @@ use crate::audit::Audit;
 use crate::platform::clock::SystemClock;
 use crate::source::TokenSource;
 use domo_token_core::access_policy::{Access, Principal, Rule};
-use domo_token_core::fetch_result::{FetchError, Fetched};
+use domo_token_core::fetch::{Fetch, Occasion, Progress};
 use domo_token_core::scheduler::ClientSpec;
 use domo_token_core::token::{Token, Validity};
 
@@ -20,12 +20,7 @@ use domo_token_core::token::{Token, Validity};
 struct NeverResponds;
 
 impl TokenSource for NeverResponds {
-    async fn fetch(
-        &self,
-        _scope: &ScopeSet,
-        _: Duration,
-        _: &(dyn Fn() + Send + Sync),
-    ) -> Result<Fetched, FetchError> {
+    async fn fetch(&self, _occasion: &Occasion, _: &(dyn Fn(Progress) + Send + Sync)) -> Fetch {
         std::future::pending().await
     }
 }
@@ -57,6 +52,7 @@ fn broker_of(clients: &[(&str, &[&str])], access: Option<Access>) -> Broker<Syst
             renewed: true,
             proxy_login: None,
             loading: None,
+            shares: false,
         };
         (client, Some(Arc::new(NeverResponds)))
     });

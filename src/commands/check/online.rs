@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use super::{Checked, Report};
 use crate::config::Endpoint;
 use crate::source::TokenSource;
+use domo_token_core::fetch::{Fetch, Occasion};
 use domo_token_core::fetch_result::{Cause, FetchError, Fetched};
 use domo_token_core::schedule::REQUEST_MAX;
 use domo_token_core::scheduler::ProxyLoginId;
@@ -20,22 +21,22 @@ pub(crate) async fn request<S: TokenSource>(
     source: &S,
     scope: &ScopeSet,
 ) -> Result<Fetched, FetchError> {
-    ended(
-        REQUEST_MAX + GRACE,
-        source.fetch(scope, REQUEST_MAX, &|| ()),
-    )
-    .await
+    let occasion = Occasion::once(scope.clone(), REQUEST_MAX);
+    ended(REQUEST_MAX + GRACE, source.fetch(&occasion, &|_| ())).await
 }
 
 async fn ended(
     limit: Duration,
-    request: impl Future<Output = Result<Fetched, FetchError>>,
+    request: impl Future<Output = Fetch>,
 ) -> Result<Fetched, FetchError> {
-    timeout(limit, request).await.unwrap_or_else(|_late| {
-        let seconds = REQUEST_MAX.as_secs();
-        let message = format!("no response within {seconds} s");
-        Err(FetchError::transient(Cause::Timeout, message))
-    })
+    match timeout(limit, request).await {
+        Ok(fetch) => fetch.into_result(),
+        Err(_late) => {
+            let seconds = REQUEST_MAX.as_secs();
+            let message = format!("no response within {seconds} s");
+            Err(FetchError::transient(Cause::Timeout, message))
+        }
+    }
 }
 
 /// A failure that the next request on the same way would meet as well.
@@ -110,6 +111,7 @@ fn with_advice(mut error: FetchError, client: &Checked) -> FetchError {
     if let FetchError::Denied {
         scope_only: true,
         message,
+        ..
     } = &mut error
         // The message about a token with fewer scopes has advice.
         && !message.contains("create an API client")
@@ -122,6 +124,7 @@ fn with_advice(mut error: FetchError, client: &Checked) -> FetchError {
     if let FetchError::Denied {
         scope_only: false,
         message,
+        ..
     } = &mut error
         && client.loaded.source.credential_warnings().is_empty()
     {
@@ -224,6 +227,7 @@ mod tests {
             (
                 FetchError::Denied {
                     scope_only: false,
+                    in_domos_form: true,
                     message: message.clone(),
                 },
                 false,

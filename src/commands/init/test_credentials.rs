@@ -108,6 +108,7 @@ impl<S: TokenSource, P: AsyncFn(Duration)> CredentialTest<'_, S, P> {
             Err(FetchError::Denied {
                 scope_only: true,
                 message,
+                ..
             }) => {
                 let mut scopes = set.iter();
                 if let (Some(scope), None) = (scopes.next(), scopes.next()) {
@@ -118,6 +119,7 @@ impl<S: TokenSource, P: AsyncFn(Duration)> CredentialTest<'_, S, P> {
             Err(FetchError::Denied {
                 scope_only: false,
                 message,
+                ..
             }) => Err(Failure::Rejected(message)),
             Err(FetchError::ProxyLogin { message }) => Err(Failure::ProxyLogin(message)),
             Err(FetchError::Transient {
@@ -168,6 +170,7 @@ mod tests {
     use secrecy::SecretString;
 
     use super::*;
+    use domo_token_core::fetch::{Fetch, Occasion, Progress};
     use domo_token_core::fetch_result::LifetimeSource;
 
     /// Grants these scopes; the script's answers come first.
@@ -186,20 +189,16 @@ mod tests {
     }
 
     impl TokenSource for Domo {
-        async fn fetch(
-            &self,
-            scope: &ScopeSet,
-            _: Duration,
-            _: &(dyn Fn() + Send + Sync),
-        ) -> Result<Fetched, FetchError> {
+        async fn fetch(&self, occasion: &Occasion, _: &(dyn Fn(Progress) + Send + Sync)) -> Fetch {
+            let scope = &occasion.scope;
             self.requests.lock().unwrap().push(scope.to_string());
             if let Some(error) = self.script.lock().unwrap().pop() {
-                return Err(error);
+                return Err(error).into();
             }
             if scope.iter().any(|scope| !self.granted.contains(&scope)) {
-                return Err(denied(true));
+                return Err(denied(true)).into();
             }
-            Ok(Fetched {
+            Fetch::Obtained(Fetched {
                 text: SecretString::from("token"),
                 lifetime: Duration::from_secs(3599),
                 expires: None,
@@ -219,6 +218,7 @@ mod tests {
         };
         FetchError::Denied {
             scope_only,
+            in_domos_form: true,
             message: message.to_owned(),
         }
     }
@@ -311,6 +311,7 @@ mod tests {
     fn token_with_fewer_scopes_is_reported_once() {
         let granted_less = FetchError::Denied {
             scope_only: true,
+            in_domos_form: true,
             message: "Domo granted a token without the scope \"user\"; create an API client with that scope, or correct tokens in the config"
                 .to_owned(),
         };

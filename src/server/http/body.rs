@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use domo_token_core::token::Token;
 use domo_token_protocol::BootTime;
 use domo_token_protocol::json;
-use domo_token_protocol::messages::{BrokerStatus, Explanation, ScopeStatus};
+use domo_token_protocol::messages::{BrokerStatus, Explanation, ScopeStatus, TokenOrigin};
 use secrecy::ExposeSecret;
 use serde::Serialize;
 
@@ -145,6 +145,13 @@ pub(super) fn write_broker(
             config_loaded_at: now.epoch(status.config_loaded),
             config_path: status.config_path.as_deref(),
             default_client,
+            fleet: status.fleet.as_ref().map(|fleet| json::Fleet {
+                clock_difference_ms: fleet.clock_difference_ms,
+                last_error: fleet.last_error.as_deref(),
+                place: &fleet.place,
+                since: fleet.since.map(|at| now.epoch(at)),
+                up: fleet.up,
+            }),
             pid: status.pid,
             protocol: status.protocol,
             socket: &socket.to_string_lossy(),
@@ -165,6 +172,7 @@ pub(super) fn write_scope(body: &mut Vec<u8>, set: &ScopeStatus, now: Now) {
             credentials_error: set.credentials_error.as_deref(),
             expires_at: epoch(set.expires),
             failed_attempts: set.attempts,
+            from: set.from.map(TokenOrigin::name),
             generation: set.generation,
             last_error: set.last_error.as_deref(),
             last_error_at: epoch(set.last_error_at),

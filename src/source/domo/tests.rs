@@ -39,7 +39,7 @@ fn registration(endpoint: Endpoint) -> Result<Registration, SourceError> {
 fn fetched_from(endpoint: Endpoint) -> Result<Fetched, FetchError> {
     let source = DomoSource::new(registration(endpoint).unwrap(), &Shared::default()).unwrap();
     let scope = ScopeSet::parse("data").unwrap();
-    block_on(source.fetch(&scope, Duration::from_secs(20), &|| ()))
+    block_on(source.fetch(&scope, Duration::from_secs(20), &|_| ()))
 }
 
 fn server() -> Builder {

@@ -345,6 +345,7 @@ impl State {
 pub(super) fn denied(scope_only: bool) -> FetchError {
     FetchError::Denied {
         scope_only,
+        in_domos_form: true,
         message: "Domo returned 401".to_owned(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use domo_token_client::{BrokerInstant, ScopeState};
+use domo_token_client::{BrokerInstant, ScopeState, TokenOrigin};
 use domo_token_protocol::{BootTime, json};
 
 use super::State;
@@ -20,6 +20,7 @@ pub(super) fn of(state: &State, now: BootTime, wall: SystemTime) -> String {
         credentials_error: set.credentials_error.as_deref(),
         expires_at: at(set.expires),
         failed_attempts: set.failed_attempts,
+        from: set.from.map(origin_name),
         generation: set.generation,
         last_error: set.last_error.as_deref(),
         last_error_at: at(set.last_error_at),
@@ -37,6 +38,13 @@ pub(super) fn of(state: &State, now: BootTime, wall: SystemTime) -> String {
             config_loaded_at: epoch_of(broker.config_loaded),
             config_path: broker.config_path.as_deref(),
             default_client: state.default_client.as_deref(),
+            fleet: broker.fleet.as_ref().map(|fleet| json::Fleet {
+                clock_difference_ms: fleet.clock_difference_ms,
+                last_error: fleet.last_error.as_deref(),
+                place: &fleet.place,
+                since: at(fleet.since),
+                up: fleet.up,
+            }),
             pid: broker.pid,
             protocol: broker.protocol,
             socket: &status.socket.to_string_lossy(),
@@ -46,6 +54,13 @@ pub(super) fn of(state: &State, now: BootTime, wall: SystemTime) -> String {
         tokens: tokens.collect(),
     };
     format!("{}\n", *to_json(&all))
+}
+
+fn origin_name(origin: TokenOrigin) -> &'static str {
+    match origin {
+        TokenOrigin::Fleet => "fleet",
+        TokenOrigin::Domo | _ => "domo",
+    }
 }
 
 fn state_name(state: ScopeState) -> &'static str {

@@ -2,8 +2,11 @@
 
 use std::fmt::Write;
 use std::path::Path;
+use std::time::Duration;
 
-use domo_token_client::{BrokerInstant, BrokerStatus, ScopeState, ScopeStatus};
+use domo_token_client::{
+    BrokerInstant, BrokerStatus, FleetStatus, ScopeState, ScopeStatus, TokenOrigin,
+};
 use domo_token_protocol::BootTime;
 use domo_token_protocol::duration::show;
 
@@ -93,12 +96,40 @@ fn broker(daemon: &Broker, now: BootTime, style: TableStyle) -> String {
         let error = format!("config error: {}", plain(error));
         let _ = writeln!(text, "{}", painted(&error, style.colour.then_some(RED)));
     }
+    if let Some(fleet) = &broker.fleet {
+        let colour = (!fleet.up).then_some(YELLOW).filter(|_| style.colour);
+        let _ = writeln!(text, "{}", painted(&fleet_line(fleet, now), colour));
+    }
     if daemon.needs_a_client {
         let warning =
             "warning: broker.default_client is not set; callers that name no client are denied";
         let _ = writeln!(text, "{}", painted(warning, style.colour.then_some(YELLOW)));
     }
     text
+}
+
+/// A difference of the clocks that shortens the lifetime of tokens from the fleet.
+const CLOCK_DIFFERENCE_MS: u64 = 10_000;
+
+/// Returns the line about the store of the fleet.
+fn fleet_line(fleet: &FleetStatus, now: BootTime) -> String {
+    let since = fleet.since.map(|at| now.saturating_since(at.boot_time()));
+    let since = match (since, fleet.up) {
+        (Some(since), true) => format!("up {}", show(since)),
+        (Some(since), false) => format!("down for {}", show(since)),
+        (None, true) => "not used yet".to_owned(),
+        (None, false) => "down".to_owned(),
+    };
+    let mut line = format!("fleet: {}, {since}", plain(&fleet.place));
+    let difference = fleet.clock_difference_ms.map_or(0, i64::unsigned_abs);
+    if difference > CLOCK_DIFFERENCE_MS {
+        let difference = show(Duration::from_millis(difference));
+        let _ = write!(line, ", clocks differ by {difference}");
+    }
+    if let Some(error) = &fleet.last_error {
+        let _ = write!(line, ": {}", plain(error));
+    }
+    line
 }
 
 fn line(
@@ -122,7 +153,14 @@ fn line(
 fn cells(set: &ScopeStatus, now: BootTime) -> [String; COLUMNS] {
     let ahead = |at: BrokerInstant| show(at.boot_time().saturating_since(now));
     let obtained = set.obtained.filter(|_| has_valid_token(set, now));
-    let obtained = obtained.map(|at| format!("{} ago", show(now.saturating_since(at.boot_time()))));
+    let from = match set.from {
+        Some(TokenOrigin::Fleet) => ", from fleet",
+        Some(_) | None => "",
+    };
+    let obtained = obtained.map(|at| {
+        let ago = show(now.saturating_since(at.boot_time()));
+        format!("{ago} ago{from}")
+    });
     let expires = set.expires.filter(|_| has_valid_token(set, now));
     let expires = expires.map(|at| format!("in {}", ahead(at)));
     let next = set.next_attempt.map(|at| {
@@ -254,6 +292,7 @@ mod tests {
             rejected: 0,
             last_rejected_by: None,
             credentials_error: None,
+            from: Some(messages::TokenOrigin::Domo),
         }
     }
 
@@ -268,7 +307,7 @@ mod tests {
         }
     }
 
-    fn daemon() -> BrokerStatus {
+    fn daemon(fleet: Option<messages::FleetStatus>) -> BrokerStatus {
         BrokerStatus::of_wire(messages::BrokerStatus {
             version: "0.1.0".to_owned(),
             protocol: 1,
@@ -277,6 +316,7 @@ mod tests {
             config_path: Some("/etc/c.toml".to_owned()),
             config_loaded: NOW,
             config_error: Some("line 3: no".to_owned()),
+            fleet,
         })
     }
 
@@ -287,7 +327,7 @@ mod tests {
         };
         let broker = Broker {
             socket: Path::new("/run/b.sock"),
-            status: &daemon(),
+            status: &daemon(None),
             needs_a_client: true,
         };
         let sets: Vec<ScopeStatus> = sets.iter().cloned().map(ScopeStatus::of_wire).collect();
@@ -314,6 +354,76 @@ mod tests {
              acme    audit      rejected  -           no token   retries in 41 min\n"
         );
         assert!(shown(&[], false, false).ends_with("no scope set is visible to you\n"));
+    }
+
+    /// Returns the line about the fleet.
+    fn shown_fleet(fleet: messages::FleetStatus) -> String {
+        let style = TableStyle {
+            colour: true,
+            notes_below: true,
+        };
+        let broker = Broker {
+            socket: Path::new("/run/b.sock"),
+            status: &daemon(Some(fleet)),
+            needs_a_client: false,
+        };
+        let text = of(&broker, &[], NOW, style);
+        let mut lines = text.lines().filter(|line| line.contains("fleet: "));
+        let line = lines.next().unwrap().to_owned();
+        assert_eq!(lines.next(), None);
+        line
+    }
+
+    #[test]
+    fn fleet_is_shown_with_its_state_and_error() {
+        let fleet = messages::FleetStatus {
+            place: "rediss://cache.example:6379".to_owned(),
+            up: true,
+            since: None,
+            last_error: None,
+            clock_difference_ms: None,
+        };
+        let place = "fleet: rediss://cache.example:6379";
+        assert_eq!(shown_fleet(fleet.clone()), format!("{place}, not used yet"));
+        let up = messages::FleetStatus {
+            since: Some(at(-12)),
+            clock_difference_ms: Some(-10_000),
+            ..fleet
+        };
+        assert_eq!(shown_fleet(up.clone()), format!("{place}, up 12 min"));
+        let apart = messages::FleetStatus {
+            clock_difference_ms: Some(-12_000),
+            ..up.clone()
+        };
+        assert_eq!(
+            shown_fleet(apart),
+            format!("{place}, up 12 min, clocks differ by 12 s")
+        );
+        let down = messages::FleetStatus {
+            up: false,
+            last_error: Some("refused\x1b[2J".to_owned()),
+            ..up
+        };
+        assert_eq!(
+            shown_fleet(down),
+            format!("\x1b[33m{place}, down for 12 min: refused [2J\x1b[0m")
+        );
+    }
+
+    #[test]
+    fn token_of_another_host_is_marked() {
+        let shared = messages::ScopeStatus {
+            from: Some(messages::TokenOrigin::Fleet),
+            ..set("data", WireState::Fresh, Some(at(48)))
+        };
+        let expired = messages::ScopeStatus {
+            expires: Some(at(0)),
+            ..shared.clone()
+        };
+        let text = shown(&[shared], false, false);
+        assert!(text.contains("12 min ago, from fleet  in 48 min"), "{text}");
+        let text = shown(&[expired], false, false);
+        assert!(!text.contains("fleet"), "{text}");
     }
 
     #[test]

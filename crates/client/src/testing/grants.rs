@@ -9,7 +9,7 @@ use crate::clock::BootTime;
 use crate::error::ErrorKind;
 use domo_token_protocol::messages::{
     BrokerStatus, Explanation, Refusal, RefusalKind, Renew, Request, Response, ScopeState,
-    ScopeStatus, TokenAnswer, TokenRequest, TokenSubject, TokenText, VERSION,
+    ScopeStatus, TokenAnswer, TokenOrigin, TokenRequest, TokenSubject, TokenText, VERSION,
 };
 use domo_token_protocol::scope::ScopeSet;
 
@@ -299,6 +299,7 @@ impl Grants {
             config_path: None,
             config_loaded: self.started,
             config_error: None,
+            fleet: None,
         });
         let scopes = self.sets.iter();
         let scopes = scopes.map(|(scope, grant)| Response::Scope(grant.status(scope, now)));
@@ -371,6 +372,7 @@ impl Grant {
             rejected: self.rejected,
             last_rejected_by: None,
             credentials_error: None,
+            from: token.map(|_| TokenOrigin::Domo),
         }
     }
 }

@@ -105,11 +105,12 @@ impl Session {
     }
 
     fn send(&mut self, answer: &Answer, output: &mut Output) -> Result<(), FrameError> {
+        let version = self.greeting.map_or(VERSION, |greeting| greeting.version());
         match answer {
             Answer::Response(parts) => {
                 self.greet(output);
                 for part in parts {
-                    output.frames.push(frame::encode(part)?);
+                    output.frames.push(part.clone().encode(version)?);
                     output.close |= self.watched.is_some() && ends_watch(part);
                 }
             }

@@ -236,27 +236,33 @@ impl Peer {
         Some(request)
     }
 
+    /// The protocol version that it speaks.
+    fn version(&self) -> u8 {
+        self.hello.unwrap_or(VERSION)
+    }
+
     /// Returns the greeting once, then nothing.
     fn greeting(&mut self) -> Vec<u8> {
         if std::mem::replace(&mut self.greeted, true) {
             return Vec::new();
         }
-        let greeting = Greeting::new(self.hello.unwrap_or(VERSION), self.clock);
+        let greeting = Greeting::new(self.version(), self.clock);
         greeting.encode(&mut [0; GREETING]).to_vec()
     }
 
     /// Sends several responses in one write.
     pub(crate) fn answer_all(&mut self, responses: &[Response]) {
         let hello = self.greeting();
+        let version = self.version();
         let frames = responses
             .iter()
-            .map(|response| frame::encode(response).unwrap());
+            .map(|response| response.clone().encode(version).unwrap());
         let bytes = frames.fold(hello, |all, frame| [all, frame.to_vec()].concat());
         let _ = self.stream.write_all(&bytes);
     }
 
     pub(crate) fn answer(&mut self, response: &Response) {
-        let frame = frame::encode(response).unwrap();
+        let frame = response.clone().encode(self.version()).unwrap();
         let hello = self.greeting();
         // Byte by byte, as a stream may deliver it.
         for byte in [&hello[..], &frame].concat() {
@@ -319,6 +325,7 @@ pub(crate) fn broker_status() -> Response {
         config_path: None,
         config_loaded: boot_now(),
         config_error: None,
+        fleet: None,
     })
 }
 

@@ -160,7 +160,9 @@ impl FleetFetch {
         if let Some(note) = looked.note {
             self.noted = note.count;
             let until = note.binds(&looked.time, self.host);
-            if let Some(until) = until.filter(|_| !self.occasion.ignores_notes) {
+            let is_new = note.until_engine_ms > self.memory.last_note_ms;
+            if let Some(until) = until.filter(|_| is_new && !self.occasion.ignores_notes) {
+                self.memory.last_note_ms = note.until_engine_ms;
                 let agreed = AgreedRetry {
                     failures: note.count,
                     at: until + timing::after_note(rng),

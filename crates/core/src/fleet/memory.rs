@@ -15,6 +15,8 @@ pub struct SetMemory {
     /// Whether the last fetch waited for a lease although a token was stored, which was too short-lived by this host's
     /// clocks.
     pub(super) waited_beside_token: bool,
+    /// The end of the last note that was adopted: each binds once, so that a replayed one delays nothing.
+    pub(super) last_note_ms: u64,
     held: Option<HeldToken>,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use domo_token_protocol::BootTime;
 
-use super::clocks::{StoreTime, left, on_both_clocks};
+use super::clocks::{StoreTime, left, millis, on_both_clocks};
 use super::{HostId, NoteRecord, NotedFailure};
 use crate::fetch_result::{Cause, FetchError};
 
@@ -14,6 +14,10 @@ const KEPT_LONGER: Duration = Duration::from_secs(120);
 
 /// The longest wait that a note can impose.
 pub const NOTE_MAX: Duration = Duration::from_secs(3600);
+
+/// The largest difference of the clocks by which a note binds. Clocks that nobody keeps are minutes apart, and a note
+/// must bind their hosts too; a replayed note is older than that.
+const AGREEMENT: Duration = Duration::from_secs(600);
 
 /// The longest message of a note, in characters.
 pub const MAX_NOTE_MESSAGE: usize = 300;
@@ -34,9 +38,13 @@ impl NotedFailure {
     pub(super) fn of(error: &FetchError, confirms_rejection: bool) -> Option<Self> {
         match error {
             FetchError::Transient { cause, .. } => Some(Self::Transient(*cause)),
-            FetchError::Denied { scope_only, .. } => {
+            FetchError::Denied {
+                scope_only,
+                in_domos_form,
+                ..
+            } => {
                 let is_confirmed = *scope_only || confirms_rejection;
-                is_confirmed.then_some(Self::Rejected {
+                (is_confirmed && *in_domos_form).then_some(Self::Rejected {
                     scope_only: *scope_only,
                 })
             }
@@ -50,6 +58,7 @@ impl NotedFailure {
             Self::Transient(cause) => FetchError::transient(cause, message),
             Self::Rejected { scope_only } => FetchError::Denied {
                 scope_only,
+                in_domos_form: true,
                 message,
             },
         }
@@ -62,13 +71,16 @@ impl NotedFailure {
 }
 
 impl NoteRecord {
-    /// Returns when the next attempt is due if the note binds this host.
+    /// Returns when the next attempt is due if the note binds this host. Whatever the store returns, a note binds for at
+    /// most the wait that it was written for, and while it is about as old by both clocks.
     pub(super) fn binds(&self, time: &StoreTime, host: HostId) -> Option<BootTime> {
         let binds = self.failure.is_domos_own() || self.is_confirmed || self.host == host;
-        let by_store = left(self.until_engine_ms, time.time_ms);
-        let by_wall = left(self.until_wall_ms, time.wall_ms);
-        let is_ahead = !by_wall.is_zero() && by_store.max(by_wall) <= NOTE_MAX;
-        (binds && is_ahead && !by_store.is_zero()).then(|| time.asked + by_store)
+        let by_store = i128::from(self.until_engine_ms) - i128::from(time.time_ms);
+        let by_wall = i128::from(self.until_wall_ms) - i128::from(time.wall_ms);
+        let agree = by_store.abs_diff(by_wall) <= AGREEMENT.as_millis();
+        let ahead = left(self.until_engine_ms, time.time_ms);
+        let wait = Duration::from_millis(self.wait_ms).min(NOTE_MAX);
+        (binds && agree && !ahead.is_zero()).then(|| time.asked + ahead.min(wait))
     }
 }
 
@@ -84,6 +96,7 @@ impl Report {
         let mut note = NoteRecord {
             until_engine_ms,
             until_wall_ms,
+            wait_ms: millis(left(until_engine_ms, time.time_ms)),
             count: self.count,
             host: self.host,
             is_confirmed: false,
@@ -101,6 +114,7 @@ impl Report {
             if ends_later && confirms {
                 note.until_engine_ms = stored.until_engine_ms;
                 note.until_wall_ms = stored.until_wall_ms;
+                note.wait_ms = stored.wait_ms;
             } else if ends_later && (is_same || stored.is_confirmed || !self.failure.is_domos_own())
             {
                 return None;
@@ -196,21 +210,24 @@ mod tests {
     }
 
     #[test]
-    fn note_binds_while_it_is_ahead_by_both_clocks_and_at_most_an_hour() {
+    fn note_binds_while_it_is_ahead_and_the_clocks_are_ten_minutes_apart_at_most() {
         let note = after(&[(A, UNAVAILABLE, 30)]);
-        let at = |time_ms, wall_ms| {
+        let wait = |time_ms, wall_ms| {
             let time = StoreTime {
                 time_ms,
                 wall_ms,
                 ..time()
             };
-            note.binds(&time, B).is_some()
+            let until = note.binds(&time, B)?;
+            Some(until.saturating_since(NOW).as_millis())
         };
-        assert!(at(ENGINE + 29_999, ENGINE + 29_999));
-        assert!(!at(ENGINE + 30_000, ENGINE));
-        assert!(!at(ENGINE, ENGINE + 30_000), "by the wall clock it is over");
-        assert!(!at(ENGINE - 3_571_000, ENGINE), "more than an hour ahead");
-        assert!(!at(ENGINE, ENGINE - 3_571_000), "more than an hour ahead");
+        assert_eq!(wait(ENGINE + 29_999, ENGINE + 29_999), Some(1));
+        assert_eq!(wait(ENGINE + 30_000, ENGINE), None);
+        assert_eq!(wait(ENGINE, ENGINE + 600_000), Some(30_000));
+        assert_eq!(wait(ENGINE, ENGINE + 600_001), None);
+        assert_eq!(wait(ENGINE, ENGINE - 600_001), None);
+        // The store's clock was put back.
+        assert_eq!(wait(ENGINE - 500_000, ENGINE), Some(30_000));
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub struct NoteRecord {
     pub until_engine_ms: u64,
     /// The same by the wall clock of the host that failed.
     pub until_wall_ms: u64,
+    /// How long the host that failed waits for its next attempt, in milliseconds; the note binds no longer.
+    pub wait_ms: u64,
     /// Failed attempts in a row, of all hosts together.
     pub count: u32,
     /// The host that failed first.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use domo_token_protocol::BootTime;
 use domo_token_protocol::messages::{Refusal, RefusalKind, Renew};
 
+use super::timing::MIN_LEFT_MAX;
 use super::{Command, OutageCause, Outcome, Schedule, State, floor, min_left_to_serve};
 use crate::token::Token;
 
@@ -65,6 +66,9 @@ pub const AWAITS_LOGIN_CHECK: &str =
 /// The message while only the limit of concurrent requests delays the request.
 pub const AWAITS_ADMISSION: &str =
     "the request waits until requests of other scope sets have ended";
+
+/// The message while another host of the fleet is about to obtain the token.
+const AWAITS_OTHER_HOST: &str = "another host of the fleet is requesting one";
 
 enum Decision {
     Serve(Token),
@@ -155,6 +159,11 @@ impl Schedule {
                     State::Idle if self.change.awaits_credential_check => AWAITS_CREDENTIAL_CHECK,
                     State::Idle if self.change.awaits_login_check => AWAITS_LOGIN_CHECK,
                     State::Idle => AWAITS_ADMISSION,
+                    State::Fetching { attempt, .. }
+                        if !self.max_wait.is_zero() && !attempt.requested =>
+                    {
+                        AWAITS_OTHER_HOST
+                    }
                     State::Fetching { .. }
                     | State::Fresh { .. }
                     | State::Waiting { .. }
@@ -310,6 +319,23 @@ impl Schedule {
             }
         };
         Decision::Join
+    }
+
+    /// Returns whether callers wait for another token than the valid one.
+    pub(super) fn needs_another_token(&self, now: BootTime) -> bool {
+        let token = self.token(now);
+        let mut waiting = self.waiters.iter();
+        waiting.any(|waiter| token.is_none_or(|token| !satisfies(token, waiter.requirement, now)))
+    }
+
+    /// Returns how long the next token must be valid to be served to all callers that wait.
+    pub(super) fn least_left(&self) -> Duration {
+        let required = self
+            .waiters
+            .iter()
+            .map(|waiter| waiter.requirement.min_left);
+        let to_serve = self.lifetime.map_or(MIN_LEFT_MAX, min_left_to_serve);
+        required.max().unwrap_or_default().max(to_serve)
     }
 
     fn min_ttl_error(&self, requirement: Requirement) -> Option<Refusal> {

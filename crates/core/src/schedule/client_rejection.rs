@@ -41,20 +41,37 @@ impl ClientBlock {
 
 impl Schedule {
     /// Applies a rejection of the client by a request of this scope set. The first one since a success or since the
-    /// credentials changed is confirmed by this scope set, unless another one is about to do that.
-    pub(super) fn client_rejected(&mut self, message: &str, now: BootTime) -> Rejected {
-        let (retry_at, rejected) = match &self.client_block {
-            Some(block) if block.is_unconfirmed => {
+    /// credentials changed is confirmed by this scope set, unless another one is about to do that. One that the hosts
+    /// of a fleet agree on is confirmed already; the next attempt is due at `agreed_at`.
+    pub(super) fn client_rejected(
+        &mut self,
+        message: &str,
+        agreed_at: Option<BootTime>,
+        now: BootTime,
+    ) -> Rejected {
+        let (retry_at, rejected) = match (agreed_at, &self.client_block) {
+            (Some(at), _) => (at, Rejected::Client),
+            (None, Some(block)) if block.is_unconfirmed => {
                 (block.until.unwrap_or(now), Rejected::ClientUnconfirmed)
             }
-            None if !self.is_client_rejected => (now + CONFIRM_AFTER, Rejected::ClientUnconfirmed),
-            Some(_) | None => (now + DENIED_RETRY, Rejected::Client),
+            (None, None) if !self.is_client_rejected => {
+                (now + CONFIRM_AFTER, Rejected::ClientUnconfirmed)
+            }
+            (None, Some(_) | None) => (now + DENIED_RETRY, Rejected::Client),
         };
         self.state = State::Denied { retry_at };
         if self.client_block.is_none() {
             self.block_as_probe(message, retry_at, rejected, now);
         }
         rejected
+    }
+
+    /// Returns whether a rejection of the client by the fetch under way confirms an earlier one.
+    pub(super) fn confirms_rejection(&self) -> bool {
+        match &self.client_block {
+            Some(block) => !block.is_unconfirmed,
+            None => self.is_client_rejected,
+        }
     }
 
     /// Blocks the client until this scope set tries it again, unless the scheduler chooses another one.

@@ -73,12 +73,14 @@ impl CredentialChange {
         self.delayed_until.is_some() || self.awaits_credential_check
     }
 
-    /// Records that a request starts.
-    pub(super) fn start(&mut self, now: BootTime) {
+    /// Records that a request starts. Returns whether new credentials or a reload cause it.
+    pub(super) fn start(&mut self, now: BootTime) -> bool {
         self.awaits_login_check = false;
-        if std::mem::take(&mut self.causes_next_request) {
+        let is_cause = std::mem::take(&mut self.causes_next_request);
+        if is_cause {
             self.limit.take(now);
         }
+        is_cause
     }
 }
 

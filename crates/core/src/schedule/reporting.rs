@@ -10,7 +10,7 @@ use domo_token_protocol::messages::{ScopeState, ScopeStatus};
 
 use super::timing::FLOOR_PART;
 use super::{Command, Schedule, State, floor};
-use crate::fetch_result::{Cause, LifetimeSource};
+use crate::fetch_result::{Cause, LifetimeSource, TokenOrigin};
 use crate::token::{Token, Validity};
 
 /// What callers get after a failure.
@@ -115,10 +115,14 @@ pub struct Recovery {
 /// The result of an attempt, or the expiry of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A result that no longer counts.
+    /// A result that no longer counts, or a postponed fetch.
     Ignored,
     /// A token.
     Obtained {
+        /// Whether this host sent a request to Domo.
+        requested: bool,
+        /// Which host obtained it.
+        origin: TokenOrigin,
         /// Its generation and times.
         validity: Validity,
         /// Set if attempts had failed or there was an outage.
@@ -134,6 +138,8 @@ pub enum Outcome {
     RejectedByDomo,
     /// Domo rejected the credentials or the scope set, or the proxy its login.
     Denied {
+        /// Whether this host sent a request to Domo.
+        requested: bool,
         /// What was rejected.
         rejected: Rejected,
         /// Whether that was reported already.
@@ -143,6 +149,8 @@ pub enum Outcome {
     },
     /// Another attempt follows.
     Failed {
+        /// Whether this host sent a request to Domo.
+        requested: bool,
         /// The kind of failure.
         cause: Cause,
         /// Whether that was reported already.
@@ -325,7 +333,7 @@ impl Schedule {
             return CallerImpact::TokenValid { left };
         }
         let started = match self.state {
-            State::Fetching { started, .. } => started,
+            State::Fetching { attempt, .. } => attempt.started,
             State::Idle | State::Fresh { .. } | State::Waiting { .. } | State::Denied { .. } => now,
         };
         self.outage_at(started, now)
@@ -407,6 +415,7 @@ impl Schedule {
                 .filter(|_| validity.is_some() && self.last_success.is_none())
                 .filter(|_| !self.is_login_rejected())
                 .map(str::to_owned),
+            from: validity.map(|_| TokenOrigin::Domo),
         }
     }
 }

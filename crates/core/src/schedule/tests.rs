@@ -7,6 +7,7 @@ mod fleet;
 mod loading;
 mod outages;
 mod proxy_login;
+mod shared_tokens;
 mod snapshot;
 mod watchers;
 
@@ -29,7 +30,7 @@ fn fetched(text: &str, lifetime: Duration) -> Fetched {
         lifetime,
         expires: None,
         renew_at: None,
-        origin: crate::fetch_result::TokenOrigin::Domo,
+        origin: TokenOrigin::Domo,
         lifetime_source: LifetimeSource::Stated,
         granted: ScopeSet::parse("data").unwrap(),
     }
@@ -50,6 +51,7 @@ fn request(wait: Duration, now: BootTime) -> TokenRequest {
 fn denied(scope_only: bool) -> FetchError {
     FetchError::Denied {
         scope_only,
+        in_domos_form: true,
         message: "Domo returned 401: Bad client credentials".to_owned(),
     }
 }
@@ -72,6 +74,7 @@ fn replies(schedule: &mut Schedule) -> Vec<(u64, Reply)> {
 fn fresh(lifetime: Duration) -> Schedule {
     let mut schedule = schedule();
     let fetch_id = schedule.start(jitter(0.5, 1), START);
+    schedule.handle_requested(fetch_id, START);
     schedule.handle_fetched(fetch_id, Ok(fetched("first", lifetime)), START);
     assert!(replies(&mut schedule).is_empty());
     schedule
@@ -353,6 +356,7 @@ fn reissued_token_keeps_its_generation_and_is_renewed_at_half_its_remaining_time
     let due = schedule.poll_timeout().unwrap();
     schedule.handle_timeout(due);
     let fetch_id = schedule.start(jitter(0.0, 2), due);
+    schedule.handle_requested(fetch_id, due);
     let left = Duration::from_secs(1440);
     schedule.handle_fetched(fetch_id, Ok(fetched("first", left)), due);
     let validity = schedule.token(due).unwrap().validity();

@@ -43,6 +43,10 @@ pub(super) const REQUEST_MIN: Duration = Duration::from_secs(2);
 /// its error names the step that took too long.
 pub const REQUEST_GRACE: Duration = Duration::from_millis(500);
 
+/// How long a fetch may take before it sends a request, where hosts share tokens: it looks for a token (1 s), waits while
+/// another host requests one (up to 37.5 s), then claims the request for itself, each step with its own limit.
+pub const FLEET_WAIT: Duration = Duration::from_secs(45);
+
 /// Returns the floor: the minimum time from start to start between a successful request and the next one.
 #[must_use]
 pub fn floor(lifetime: Duration) -> Duration {

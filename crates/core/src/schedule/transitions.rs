@@ -4,10 +4,11 @@ use domo_token_protocol::BootTime;
 use domo_token_protocol::messages::{Refusal, RefusalKind};
 
 use super::{
-    Command, DENIED_RETRY, FetchId, Jitter, OutageCause, Outcome, REQUEST_GRACE, Rejected,
+    Attempt, Command, DENIED_RETRY, FetchId, Jitter, OutageCause, Outcome, REQUEST_GRACE, Rejected,
     Schedule, State, floor, request_timeout, timing,
 };
-use crate::fetch_result::{Cause, FetchError, Fetched, LifetimeSource};
+use crate::fetch::{AgreedRetry, Fetch};
+use crate::fetch_result::{Cause, FetchError, Fetched};
 use crate::token::{Token, Validity};
 
 /// A failed attempt.
@@ -29,42 +30,50 @@ pub struct TokenSnapshot {
 }
 
 impl Schedule {
-    /// Starts the request that [`Self::wants_fetch`] shows as due.
+    /// Starts the fetch that [`Self::wants_fetch`] shows as due.
     pub fn start(&mut self, jitter: Jitter, now: BootTime) -> FetchId {
         self.fetch_id.0 += 1;
-        self.requests += 1;
-        self.change.start(now);
+        let is_caused_by_change = self.change.start(now);
         self.state = State::Fetching {
-            started: now,
-            abort_at: now + request_timeout(self.lifetime) + REQUEST_GRACE,
-            jitter,
+            attempt: Attempt {
+                started: now,
+                jitter,
+                requested: false,
+                is_caused_by_change,
+            },
+            abort_at: now + self.max_wait + request_timeout(self.lifetime) + REQUEST_GRACE,
         };
         self.fetch_id
     }
 
-    /// Applies the result of a request.
+    /// Applies the end of a fetch.
     pub fn handle_fetched(
         &mut self,
         fetch_id: FetchId,
-        result: Result<Fetched, FetchError>,
+        fetch: impl Into<Fetch>,
         now: BootTime,
     ) -> Outcome {
-        let State::Fetching {
-            started, jitter, ..
-        } = self.state
-        else {
+        let Some(attempt) = self.attempt(fetch_id) else {
             return Outcome::Ignored;
         };
-        if fetch_id != self.fetch_id {
+        let fetch = fetch.into();
+        if let Fetch::Postponed(at) = fetch
+            && let Some(held) = self.token(now).map(Token::validity)
+        {
+            self.postpone(at, held, now);
             return Outcome::Ignored;
         }
-        let taken = result.and_then(|fetched| {
-            let validity = self.accept_token(&fetched, started, jitter, now)?;
-            Ok((validity, fetched.lifetime_source))
+        let agreed = match fetch {
+            Fetch::Failed { agreed, .. } => agreed,
+            Fetch::Obtained(_) | Fetch::Postponed(_) => None,
+        };
+        let taken = fetch.into_result().and_then(|fetched| {
+            let validity = self.accept_token(&fetched, attempt, now)?;
+            Ok((fetched, validity))
         });
         let outcome = match taken {
-            Ok((validity, source)) => self.succeeded(validity, source, started, jitter, now),
-            Err(error) => self.failed(error, jitter, now),
+            Ok((fetched, validity)) => self.succeeded(&fetched, validity, attempt, now),
+            Err(error) => self.failed(error, agreed, attempt, now),
         };
         self.commands
             .push_back(Command::Report(self.id, outcome.clone()));
@@ -82,12 +91,11 @@ impl Schedule {
     fn accept_token(
         &mut self,
         fetched: &Fetched,
-        started: BootTime,
-        jitter: Jitter,
+        attempt: Attempt,
         now: BootTime,
     ) -> Result<Validity, FetchError> {
         let held = self.token(now).filter(|token| token.is(&fetched.text));
-        let new = fetched_validity(fetched, started, jitter.generation);
+        let new = fetched_validity(fetched, attempt.started, attempt.jitter.generation);
         if new.expires <= now || new.lifetime.is_zero() {
             let message = "the token had expired on arrival";
             return Err(FetchError::transient(Cause::Unusable, message));
@@ -101,6 +109,7 @@ impl Schedule {
             .map_err(|error| FetchError::transient(Cause::Unusable, error.to_string()))?;
         if !reissued {
             self.rejections.replaced_by(validity.generation);
+            self.origin = Some(fetched.origin);
         }
         self.token = Some(token);
         self.reissued = reissued;
@@ -109,18 +118,20 @@ impl Schedule {
 
     fn succeeded(
         &mut self,
+        fetched: &Fetched,
         validity: Validity,
-        source: LifetimeSource,
-        started: BootTime,
-        jitter: Jitter,
+        attempt: Attempt,
         now: BootTime,
     ) -> Outcome {
         let first = !std::mem::replace(&mut self.has_had_token, true);
-        let renew_at = if self.reissued {
-            now + floor(validity.lifetime).max(validity.left(now) / 2)
-        } else {
-            let left = validity.expires.saturating_since(started);
-            started + timing::renew_after(validity.lifetime, left, first, jitter.draw)
+        let (started, lifetime) = (attempt.started, validity.lifetime);
+        let renew_at = match fetched.renew_at {
+            _ if self.reissued => now + floor(lifetime).max(validity.left(now) / 2),
+            Some(at) => at.min(validity.expires).max(started + floor(lifetime)),
+            None => {
+                let left = validity.expires.saturating_since(started);
+                started + timing::renew_after(lifetime, left, first, attempt.jitter.draw)
+            }
         };
         self.failure = None;
         let failures = std::mem::take(&mut self.failures);
@@ -128,6 +139,8 @@ impl Schedule {
         self.last_success = Some(started);
         self.state = State::Fresh { renew_at };
         Outcome::Obtained {
+            requested: attempt.requested,
+            origin: fetched.origin,
             validity,
             recovery: self
                 .report
@@ -135,14 +148,27 @@ impl Schedule {
                 // An outage before the first token without a failed attempt was another scope set's failure.
                 .filter(|_| !first || failures > 0),
             first,
-            unexpected_lifetime: self.report.first_unexpected_lifetime(source),
+            unexpected_lifetime: self
+                .report
+                .first_unexpected_lifetime(fetched.lifetime_source),
             short: self.report.is_first_short(validity.lifetime),
         }
     }
 
-    pub(super) fn failed(&mut self, error: FetchError, jitter: Jitter, now: BootTime) -> Outcome {
+    /// Applies a failure. What the hosts of a fleet agree on replaces the count of failures and the time of the next
+    /// attempt; that is at least a second ahead, as after any other result.
+    pub(super) fn failed(
+        &mut self,
+        error: FetchError,
+        agreed: Option<AgreedRetry>,
+        attempt: Attempt,
+        now: BootTime,
+    ) -> Outcome {
         let impact = self.failure_impact(now);
-        self.failures = self.failures.saturating_add(1);
+        let own_count = self.failures.saturating_add(1);
+        self.failures = agreed.map_or(own_count, |agreed| agreed.failures);
+        let agreed_at = agreed.map(|agreed| agreed.at.max(now + timing::FLOOR_MIN));
+        let requested = attempt.requested;
         let (message, rejected) = match error {
             FetchError::Transient {
                 cause,
@@ -150,12 +176,13 @@ impl Schedule {
                 retry_after,
             } => {
                 let repeated = self.report.mark_reported(cause.into(), &message);
-                let wait =
-                    timing::wait_after_failure(self.failures, cause, retry_after, jitter.draw);
+                let draw = attempt.jitter.draw;
+                let wait = timing::wait_after_failure(self.failures, cause, retry_after, draw);
                 self.set_failure(message, OutageCause::Failed(cause), now);
-                let retry_at = now + wait;
+                let retry_at = agreed_at.unwrap_or(now + wait);
                 self.state = State::Waiting { retry_at };
                 return Outcome::Failed {
+                    requested,
                     cause,
                     repeated,
                     impact,
@@ -164,13 +191,14 @@ impl Schedule {
             FetchError::Denied {
                 scope_only: true,
                 message,
+                ..
             } => {
-                let retry_at = now + DENIED_RETRY;
+                let retry_at = agreed_at.unwrap_or(now + DENIED_RETRY);
                 self.state = State::Denied { retry_at };
                 (message, Rejected::ScopeSet)
             }
             FetchError::Denied { message, .. } => {
-                let rejected = self.client_rejected(&message, now);
+                let rejected = self.client_rejected(&message, agreed_at, now);
                 (message, rejected)
             }
             FetchError::ProxyLogin { message } => {
@@ -181,6 +209,7 @@ impl Schedule {
         let repeated = self.report.mark_reported(rejected.into(), &message);
         self.set_failure(message, rejected.cause(), now);
         Outcome::Denied {
+            requested,
             rejected,
             repeated,
             impact,
@@ -210,13 +239,11 @@ impl Schedule {
             }
         }
         match self.state {
-            State::Fetching {
-                abort_at, jitter, ..
-            } if abort_at <= now => {
+            State::Fetching { attempt, abort_at } if abort_at <= now => {
                 self.commands.push_back(Command::Abort(self.id));
                 let message = "no response in time";
                 let error = FetchError::transient(Cause::Timeout, message);
-                let outcome = self.failed(error, jitter, now);
+                let outcome = self.failed(error, None, attempt, now);
                 self.commands.push_back(Command::Report(self.id, outcome));
                 self.decide_all(now);
             }
@@ -298,6 +325,7 @@ impl Schedule {
         self.lifetime = Some(validity.lifetime);
         self.rejections.replaced_by(validity.generation);
         self.token = Some(snapshot.token);
+        self.origin = None;
         if let Some(renew_at) = snapshot.renew_at {
             self.last_success = Some(validity.obtained);
             self.state = State::Fresh { renew_at };

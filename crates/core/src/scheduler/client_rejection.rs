@@ -54,7 +54,9 @@ impl Scheduler {
         };
         let sets: Vec<SetId> = client.sets.values().copied().collect();
         let probing = client.probe.filter(|probe| *probe != denied);
-        let retry_at = now + DENIED_RETRY;
+        let own = self.sets.get(&denied);
+        let own = own.and_then(|found| found.schedule.next_attempt());
+        let retry_at = own.unwrap_or(now + DENIED_RETRY);
         let probe = probing.unwrap_or_else(|| self.next_probe(&sets, denied, retry_at));
         let until = match probing.and_then(|set| self.sets.get(&set)) {
             Some(found) => found.schedule.shown_next_attempt(now),

@@ -30,6 +30,8 @@ pub struct ClientSpec {
     pub proxy_login: Option<ProxyLoginId>,
     /// Why it has no credentials to request tokens with; `None` if it has.
     pub loading: Option<Loading>,
+    /// Whether its tokens are shared with other hosts.
+    pub shares: bool,
 }
 
 /// How a removed client is recognized if it returns to the config: by its name, or under another name by the shown part
@@ -92,6 +94,7 @@ impl Scheduler {
             changes.added.push(name);
             return;
         };
+        self.set_shares(id, spec.shares);
         if self.change_scopes(id, spec.scopes, now) {
             changes.scopes.push(name.clone());
         }
@@ -107,6 +110,26 @@ impl Scheduler {
         } else if spec.renewed || client.proxy_login != login {
             self.new_credentials(id, spec.shown_id, login, now);
             changes.renewed.push(name);
+        }
+    }
+
+    fn set_shares(&mut self, id: ClientId, shares: bool) {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        client.shares = shares;
+        for set in client.sets.values() {
+            if let Some(found) = self.sets.get_mut(set) {
+                found.schedule.set_shares(shares);
+            }
+        }
+    }
+
+    /// Shuffles the due requests of a client that was added or loaded if its tokens are shared: otherwise hosts that
+    /// start together would all wait for the same few scope sets first.
+    fn shuffle_queue(&mut self, id: ClientId) {
+        if let Some(client) = self.clients.get_mut(&id).filter(|client| client.shares) {
+            self.rng.shuffle(client.queue.make_contiguous());
         }
     }
 
@@ -130,6 +153,7 @@ impl Scheduler {
             }
             self.update(set, now);
         }
+        self.shuffle_queue(id);
     }
 
     /// Retries what is rejected or waits to retry, within the change limit.
@@ -177,6 +201,7 @@ impl Scheduler {
             name: spec.name,
             shown_id: spec.shown_id,
             loading: spec.loading,
+            shares: spec.shares,
             sets: BTreeMap::new(),
             queue: VecDeque::new(),
             in_ready_queue: false,
@@ -191,6 +216,7 @@ impl Scheduler {
         for scope in spec.scopes {
             self.add_set(id, scope, now);
         }
+        self.shuffle_queue(id);
     }
 
     fn remove_client(&mut self, name: &str, now: BootTime) {
@@ -221,6 +247,7 @@ impl Scheduler {
             schedule.restore_change_limit(changes, now);
         }
         schedule.set_loading(client.loading, now);
+        schedule.set_shares(client.shares);
         if client.is_rejected {
             schedule.mark_client_rejected();
         }

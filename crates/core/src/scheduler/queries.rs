@@ -1,13 +1,14 @@
 //! Queries: scope sets by client and scopes, their status, tokens and errors.
 
 use std::ops::Bound;
-use std::time::Duration;
 
 use domo_token_protocol::BootTime;
 use domo_token_protocol::messages::{Refusal, ScopeStatus};
 use domo_token_protocol::scope::ScopeSet;
 
 use super::{Scheduler, SetId};
+use crate::fetch::Occasion;
+use crate::fetch_result::TokenOrigin;
 use crate::schedule::{Reply, TokenSnapshot};
 
 /// Why a scope set was not found.
@@ -121,10 +122,16 @@ impl Scheduler {
         self.sets.get(&set)?.schedule.watcher_reply(now)
     }
 
-    /// Returns how long a request of the scope set may take: see [`crate::schedule::Schedule::time_limit`].
+    /// Returns what the scope set's fetch under way is for.
     #[must_use]
-    pub fn time_limit(&self, set: SetId) -> Option<Duration> {
-        Some(self.sets.get(&set)?.schedule.time_limit())
+    pub fn occasion(&self, set: SetId, now: BootTime) -> Option<Occasion> {
+        self.sets.get(&set)?.schedule.occasion(now)
+    }
+
+    /// Returns which host obtained the valid token: see [`crate::schedule::Schedule::token_origin`].
+    #[must_use]
+    pub fn token_origin(&self, set: SetId, now: BootTime) -> Option<TokenOrigin> {
+        self.sets.get(&set)?.schedule.token_origin(now)
     }
 
     /// Returns the message of a scope set's last failed attempt.

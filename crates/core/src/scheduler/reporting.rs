@@ -16,6 +16,7 @@ impl Scheduler {
                 rejected,
                 impact,
                 repeated,
+                ..
             } => (rejected.cause(), impact, Some(repeated)),
             Outcome::Ignored
             | Outcome::Obtained { .. }

@@ -181,7 +181,7 @@ impl Scheduler {
     }
 
     /// Applies that the proxy has opened a tunnel for a request.
-    pub fn handle_tunnel(&mut self, set: SetId, fetch_id: FetchId, now: BootTime) {
+    pub(super) fn handle_tunnel(&mut self, set: SetId, fetch_id: FetchId, now: BootTime) {
         let request = self.in_flight.get_mut(&set);
         let request = request.filter(|request| request.fetch_id == fetch_id);
         // The rest of the request no longer concerns the login.

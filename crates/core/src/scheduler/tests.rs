@@ -5,13 +5,14 @@ mod outages;
 mod proxy_login_changes;
 mod proxy_logins;
 mod proxy_tunnels;
+mod shared_tokens;
 
 use super::*;
 use std::time::Duration;
 
 use domo_token_protocol::messages::{ScopeState, ScopeStatus};
 
-use crate::fetch_result::{Cause, LifetimeSource};
+use crate::fetch_result::{Cause, Fetched, LifetimeSource};
 
 const NOW: BootTime = BootTime::from_millis(1_000_000);
 
@@ -28,6 +29,7 @@ fn spec(name: &str, count: usize) -> ClientSpec {
         renewed: false,
         proxy_login: None,
         loading: None,
+        shares: false,
     }
 }
 
@@ -76,6 +78,7 @@ fn refused(answer: Answer) -> Refusal {
 fn denied() -> Result<Fetched, FetchError> {
     Err(FetchError::Denied {
         scope_only: false,
+        in_domos_form: true,
         message: "Domo returned 401".to_owned(),
     })
 }
@@ -179,6 +182,7 @@ fn rejected_scope_stops_its_own_scope_set_only() {
     let requests = fetches(&mut scheduler);
     let refused = Err(FetchError::Denied {
         scope_only: true,
+        in_domos_form: true,
         message: "invalid_scope".to_owned(),
     });
     scheduler.handle_fetched(requests[0].0, requests[0].1, refused, NOW);

@@ -40,6 +40,7 @@ pub(super) fn read(answer: &Answer, responder: &Responder<'_>) -> FetchError {
         let scope_only = error.oauth_code() == Some("invalid_scope");
         return FetchError::Denied {
             scope_only,
+            in_domos_form: error.is_rejection(),
             message,
         };
     }

@@ -84,6 +84,7 @@ fn denied(error: FetchError) -> (bool, String) {
         FetchError::Denied {
             scope_only,
             message,
+            ..
         } => (scope_only, message),
         FetchError::ProxyLogin { message } | FetchError::Transient { message, .. } => {
             panic!("not denied: {message}")

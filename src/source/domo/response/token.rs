@@ -66,6 +66,7 @@ pub(super) fn read(
         let missing = missing.join(" ");
         return Err(FetchError::Denied {
             scope_only: true,
+            in_domos_form: true,
             message: format!(
                 "Domo granted a token without the scope \"{missing}\"; create an API client with that \
                  scope, or correct tokens in the config"

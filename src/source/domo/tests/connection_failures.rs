@@ -39,7 +39,7 @@ fn request_ends_at_its_limit_and_names_the_step() {
     let source = DomoSource::new(registration(endpoint(&url)).unwrap(), &Shared::default());
     let source = source.unwrap();
     let scope = ScopeSet::parse("data").unwrap();
-    let result = block_on(source.fetch(&scope, Duration::from_millis(50), &|| ()));
+    let result = block_on(source.fetch(&scope, Duration::from_millis(50), &|_| ()));
     let message = transient_message(result, Cause::Timeout);
     assert_eq!(message, format!("no response from {address} in time"));
 }

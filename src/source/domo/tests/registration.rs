@@ -16,6 +16,7 @@ fn rejection_of_a_login_with_a_paste_mistake_names_it() {
     // The secret has none.
     let denied = |scope_only| FetchError::Denied {
         scope_only,
+        in_domos_form: true,
         message: "Domo returned 401".to_owned(),
     };
     assert_eq!(

@@ -63,6 +63,7 @@ fn note(failure: NotedFailure, seconds: u64, host: HostId) -> NoteRecord {
     NoteRecord {
         until_engine_ms: ENGINE + seconds * 1_000,
         until_wall_ms: ENGINE + seconds * 1_000,
+        wait_ms: seconds * 1_000,
         count: 4,
         host,
         is_confirmed: false,
@@ -224,6 +225,21 @@ fn note_is_ignored_after_a_reload_and_if_one_host_may_have_caused_it() {
     let (mut run, _) = Run::start(occasion(None));
     let step = run.looked(None, Some(note(unreachable, 30, OTHER)), START);
     assert!(matches!(step, Step::Claim));
+}
+
+#[test]
+fn replayed_note_binds_once() {
+    let failure = NotedFailure::Transient(Cause::Server);
+    let replayed = note(failure, 30, OTHER);
+    let (mut run, _) = Run::start(occasion(None));
+    let memory = end(run.looked(None, Some(replayed.clone()), START)).memory;
+    let (mut run, _) = Run::start_with(occasion(None), memory, true);
+    assert!(matches!(
+        run.looked(None, Some(replayed), START),
+        Step::Claim
+    ));
+    let newer = note(failure, 31, OTHER);
+    assert!(matches!(run.looked(None, Some(newer), START), Step::End(_)));
 }
 
 #[test]

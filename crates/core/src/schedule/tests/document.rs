@@ -25,6 +25,7 @@ fn constants() -> BTreeSet<(String, String)> {
         ("REQUEST_MAX", REQUEST_MAX),
         ("REQUEST_MIN", REQUEST_MIN),
         ("CHANGE_INTERVAL", CHANGE_INTERVAL),
+        ("FLEET_WAIT", FLEET_WAIT),
     ];
     let spans = spans.map(|(name, span)| (name, format!("{} s", span.as_secs())));
     let counts = [

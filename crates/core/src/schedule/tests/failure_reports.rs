@@ -74,6 +74,7 @@ fn failure_after_new_credentials_or_with_a_new_message_after_a_reload_is_reporte
 fn denied_because(message: &str) -> FetchError {
     FetchError::Denied {
         scope_only: false,
+        in_domos_form: true,
         message: message.to_owned(),
     }
 }

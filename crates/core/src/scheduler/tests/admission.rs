@@ -95,6 +95,7 @@ fn scope_set_with_rejected_scopes_waits_whatever_happens_to_its_client() {
     let requests = fetches(&mut scheduler);
     let refused = Err(FetchError::Denied {
         scope_only: true,
+        in_domos_form: true,
         message: "invalid_scope".to_owned(),
     });
     scheduler.handle_fetched(requests[0].0, requests[0].1, refused, NOW);

@@ -180,6 +180,7 @@ fn client_renamed_by_each_config_is_limited_like_changing_credentials() {
         vec![ClientSpec {
             shown_id,
             loading,
+            shares: false,
             ..spec
         }]
     };

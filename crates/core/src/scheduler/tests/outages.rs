@@ -270,6 +270,7 @@ fn rejection_with_another_message_after_a_reload_is_reported_once() {
     let reports = run(&mut scheduler, now, now + HOUR, |_, _| {
         Err(FetchError::Denied {
             scope_only: false,
+            in_domos_form: true,
             message: "Domo returned 401: locked".to_owned(),
         })
     });

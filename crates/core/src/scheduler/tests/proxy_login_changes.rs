@@ -170,6 +170,7 @@ fn client_that_is_loaded_after_its_login_was_rejected_neither_tries_nor_reports_
             } else {
                 ClientSpec {
                     loading: Some(Loading::Pending),
+                    shares: false,
                     ..spec(name, 2)
                 }
             }

@@ -285,6 +285,7 @@ pub(super) fn rejected_login_of_many_clients_is_reported_once() {
                         rejected,
                         repeated,
                         impact,
+                        ..
                     },
                 ) => {
                     assert_eq!(rejected, Rejected::ProxyLogin);

@@ -57,6 +57,32 @@ fn rejection_is_recognized_in_domos_and_oauths_form() {
 }
 
 #[test]
+fn rejection_records_whether_its_body_has_the_form_of_domo() {
+    let challenge = [("www-authenticate", "Bearer error=\"invalid_client\"")];
+    for (headers, body, has_form) in [
+        (
+            &[][..],
+            r#"{"status":401,"message":"Bad client credentials"}"#,
+            true,
+        ),
+        (&[], r#"{"error":"invalid_client"}"#, true),
+        (
+            &[],
+            r#"{"error":"Unauthorized","status":401,"message":"no"}"#,
+            false,
+        ),
+        (&[], "<html>log in</html>", false),
+        (&[], "", false),
+        (&challenge, "", false),
+    ] {
+        let FetchError::Denied { in_domos_form, .. } = refuse(401, headers, body) else {
+            panic!("not denied: {body}");
+        };
+        assert_eq!(in_domos_form, has_form, "{body}");
+    }
+}
+
+#[test]
 fn other_errors_are_transient() {
     let oauth = r#"{"error":"temporarily_unavailable"}"#;
     let gateways =
