@@ -2,8 +2,9 @@
 //! tokens that hosts share.
 
 pub mod domo;
-pub mod fleet_monitor;
 pub mod sealing;
+pub mod fleet_monitor;
+pub mod fleet;
 
 use std::future::Future;
 use std::sync::Arc;
