@@ -45,6 +45,8 @@ pub(crate) struct Redis {
     child: KillOnDrop,
     port: u16,
     is_tls: bool,
+    /// Of its default user.
+    password: Option<String>,
     folder: TempDir,
 }
 
@@ -70,6 +72,9 @@ impl Redis {
     }
 
     fn start_in(folder: TempDir, config: &str, is_tls: bool, arguments: &[&str]) -> Self {
+        let password = config
+            .lines()
+            .find_map(|line| line.strip_prefix("requirepass "));
         for _ in 0..STARTS {
             let port = free_port();
             let port_lines = if is_tls {
@@ -87,6 +92,7 @@ impl Redis {
                     child,
                     port,
                     is_tls,
+                    password: password.map(str::to_owned),
                     folder,
                 };
             }
@@ -159,6 +165,9 @@ impl Redis {
             ] {
                 command.arg(option).arg(self.path(file));
             }
+        }
+        if let Some(password) = &self.password {
+            command.env("REDISCLI_AUTH", password);
         }
         command.args(arguments);
         command
