@@ -26,6 +26,7 @@ mod file_advice;
 mod file_size_limit;
 mod files;
 mod fleet;
+mod fleet_config;
 mod health;
 mod help;
 mod http;
