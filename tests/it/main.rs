@@ -62,6 +62,7 @@ mod stdout;
 mod store;
 mod systemd;
 mod terminal;
+mod thousand_hosts;
 mod thread_limit;
 mod tls;
 mod unit_files;

@@ -56,6 +56,7 @@ fn note() -> NoteRecord {
     NoteRecord {
         until_engine_ms: 1_800_000_060_000,
         until_wall_ms: 1_800_000_059_750,
+        wait_ms: 30_000,
         count: 3,
         host: HostId(*salt(0).first_chunk().unwrap()),
         is_confirmed: true,
@@ -68,6 +69,7 @@ fn rejection() -> NoteRecord {
     NoteRecord {
         until_engine_ms: 1_800_000_300_000,
         until_wall_ms: 1_800_000_299_750,
+        wait_ms: 30_000,
         count: 251,
         is_confirmed: false,
         failure: NotedFailure::Rejected { scope_only: true },
@@ -492,6 +494,7 @@ proptest! {
         let record = NoteRecord {
             until_engine_ms: until[0],
             until_wall_ms: until[1],
+            wait_ms: 30_000,
             count,
             host: HostId(host),
             is_confirmed,
