@@ -23,7 +23,7 @@ use crate::config::{Config, Env, Limits};
 use crate::connect::Shared;
 use crate::fdstore::StoredTokens;
 use crate::load::{FileStamps, LoadedConfig, SecretCommands};
-use crate::platform::clock::{BootTime, Clock, SystemClock};
+use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::file_watch::Files;
 use crate::platform::logging::Levels;
 use crate::platform::signals::Signal;
@@ -80,12 +80,13 @@ pub async fn run(
     let (shared, clock) = (Shared::default(), SystemClock::new());
     let started = clock.now();
     let (files, loaded) = LoadedConfig::new(Arc::new(config), env, &BTreeMap::new(), &shared);
-    let (config, mut clients, fleet, changes) = first_clients(loaded, env, started)?;
+    let (config, mut clients, fleet, changes) = first_clients(loaded, env, &shared, &clock)?;
     let broker_config = broker_config(&config, &clients, &fleet, started, started);
     let broker = broker_with(inherited.stored, broker_config, &clock);
     let mut services = Services::new(&config)?;
     let audit_task = services.start_audit(&broker);
-    let (engine, handle) = Engine::new(&broker, clients.for_broker());
+    broker.set_fleet(fleet.monitor(started));
+    let (engine, handle) = Engine::new(&broker, fleet.share(clients.for_broker()));
     let listener = socket.listen(&callers)?;
     log_start(&config, &changes, &socket);
     ready(socket.path());
@@ -141,8 +142,10 @@ pub async fn run(
 fn first_clients(
     loaded: LoadedConfig,
     env: Env<'static>,
-    now: BootTime,
+    shared: &Shared,
+    clock: &SystemClock,
 ) -> Result<FirstClients, DaemonError> {
+    let now = clock.now();
     let mut clients = Clients::new();
     let (changes, _) = clients.apply(loaded.candidates, Rerun::All, now);
     if let Some(reasons) = clients.out_of_descriptors() {
@@ -151,10 +154,10 @@ fn first_clients(
     if let Some(reasons) = clients.all_failed() {
         return Err(DaemonError::NoClient(reasons));
     }
-    let (config, mut fleet) = (loaded.config, Fleet::new(env));
+    let (config, mut fleet) = (loaded.config, Fleet::new(env, shared.clone()));
     let change = fleet.apply(config.fleet.as_ref(), loaded.fleet, Rerun::All, now);
     log_fleet_change(&change);
-    fleet.check_clients(&config, &clients.sources());
+    fleet.check_clients(&config, &clients.sources(), clock);
     Ok((config, clients, fleet, changes))
 }
 

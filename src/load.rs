@@ -22,7 +22,7 @@ use domo_token_core::scheduler::ProxyLoginId;
 
 pub use config_file::{ConfigLoadError, load_config, parse_config};
 pub use fleet::{FleetError, LoadedFleet};
-pub(crate) use fleet::{FleetInputs, FleetProgress, FleetResult, load_fleet};
+pub(crate) use fleet::{FleetInputs, FleetProgress, FleetResult, load_fleet, place_of};
 pub(crate) use secret_commands::SecretCommands;
 
 /// Files, each with its stamp from just before it was read.
@@ -167,7 +167,7 @@ impl LoadedConfig {
             candidates.insert(name.clone(), Candidate { scopes, progress });
         }
         let fleet = config.fleet.as_ref();
-        let fleet = fleet.map(|fleet| FleetProgress::of(fleet, env, &others));
+        let fleet = fleet.map(|fleet| FleetProgress::of(fleet, env, &others, shared));
         let files = own.into_iter().chain(others).collect();
         let loaded = Self {
             config,

@@ -11,11 +11,16 @@ use tokio::task::JoinHandle;
 use tracing::{debug, error, info};
 
 use super::clients::{RETRY_FIRST, RETRY_MAX, Rerun};
+use crate::broker;
 use crate::config::{Config, Env, FleetConfig};
-use crate::load::{FleetError, FleetInputs, FleetProgress, FleetResult, LoadedFleet, load_fleet};
-use crate::platform::clock::{BootTime, Clock};
+use crate::connect::Shared;
+use crate::load::{
+    FleetError, FleetInputs, FleetProgress, FleetResult, LoadedFleet, load_fleet, place_of,
+};
+use crate::platform::clock::{BootTime, Clock, SystemClock};
 use crate::platform::threads;
-use crate::source::Source;
+use crate::source::fleet_monitor::FleetMonitor;
+use crate::source::{DaemonFleet, Source};
 
 /// The fleet of a config, if it has one.
 pub(super) struct Fleet {
@@ -32,8 +37,29 @@ pub(super) struct Fleet {
     run_again: bool,
     /// How long after the last failure it is loaded again.
     retry_after: Duration,
+    /// The fleet in use: that of `loaded`.
+    active: Option<Active>,
+    /// The clients that share their tokens.
+    members: BTreeMap<String, Member>,
     /// Why clients do not share their tokens although the fleet is loaded, by client.
     client_faults: BTreeMap<String, String>,
+    /// What all connections share.
+    shared: Shared,
+}
+
+/// A fleet in use.
+struct Active {
+    loaded: Arc<LoadedFleet>,
+    fleet: Arc<DaemonFleet>,
+}
+
+/// A client that shares its tokens.
+struct Member {
+    fleet: Arc<DaemonFleet>,
+    /// The source as it was loaded.
+    source: Arc<Source>,
+    /// The same, whose tokens are shared.
+    shared: Arc<Source>,
 }
 
 #[derive(Debug)]
@@ -62,9 +88,12 @@ pub(super) enum FleetChange {
 }
 
 impl Fleet {
-    pub(super) fn new(env: Env<'static>) -> Self {
+    pub(super) fn new(env: Env<'static>, shared: Shared) -> Self {
         Self {
             env,
+            shared,
+            active: None,
+            members: BTreeMap::new(),
             config: None,
             loaded: None,
             failure: None,
@@ -153,8 +182,8 @@ impl Fleet {
     /// Loads it on its own thread.
     fn start(&mut self) {
         if let Some(config) = self.config.clone() {
-            let env = self.env;
-            let load = threads::run(move || load_fleet(&config, env));
+            let (env, shared) = (self.env, self.shared.clone());
+            let load = threads::run(move || load_fleet(&config, env, &shared));
             self.running = Some(tokio::spawn(load));
         }
     }
@@ -230,18 +259,37 @@ impl Fleet {
         FleetChange::Failed { reason, retry_in }
     }
 
-    /// Finds the clients whose tokens cannot be shared, and logs each once. Returns whether they are others than before.
+    /// Has the clients share their tokens that can, and logs once which cannot. Returns whether these are others than
+    /// before.
     pub(super) fn check_clients(
         &mut self,
         config: &Config,
         sources: &BTreeMap<String, Arc<Source>>,
+        clock: &SystemClock,
     ) -> bool {
+        self.activate(clock);
         let mut faults = BTreeMap::new();
-        if let Some(fleet) = &self.loaded {
+        let mut members = BTreeMap::new();
+        if let Some(Active { loaded, fleet }) = &self.active {
             let shares = |name: &str| config.clients.get(name).is_some_and(|client| client.shares);
             for (name, source) in sources.iter().filter(|(name, _)| shares(name)) {
-                faults.extend(fleet.fault_of(source).map(|fault| (name.clone(), fault)));
+                let same = self.members.remove(name).filter(|member| {
+                    Arc::ptr_eq(&member.source, source) && Arc::ptr_eq(&member.fleet, fleet)
+                });
+                let member = match same {
+                    Some(member) => Ok(member),
+                    None => loaded.keys_of(source).map(|keys| Member {
+                        fleet: Arc::clone(fleet),
+                        source: Arc::clone(source),
+                        shared: Arc::new(source.shared(fleet, keys, name)),
+                    }),
+                };
+                match member {
+                    Ok(member) => drop(members.insert(name.clone(), member)),
+                    Err(fault) => drop(faults.insert(name.clone(), fault.to_string())),
+                }
             }
+            fleet.monitor().set_client_errors(faults.clone());
         }
         for (name, fault) in &faults {
             if self.client_faults.get(name) != Some(fault) {
@@ -249,8 +297,52 @@ impl Fleet {
             }
         }
         let have_changed = self.client_faults != faults;
-        self.client_faults = faults;
+        (self.client_faults, self.members) = (faults, members);
         have_changed
+    }
+
+    /// Puts the loaded fleet to use; an unchanged one stays the same one.
+    fn activate(&mut self, clock: &SystemClock) {
+        let Some(loaded) = &self.loaded else {
+            self.active = None;
+            return;
+        };
+        let active = self.active.as_ref();
+        if active.is_some_and(|active| Arc::ptr_eq(&active.loaded, loaded)) {
+            return;
+        }
+        let monitor = Arc::new(FleetMonitor::new(loaded.place.clone()));
+        let store = loaded.store.clone();
+        let fleet = DaemonFleet::new(store, clock.clone(), monitor, fastrand::Rng::new());
+        self.active = Some(Active {
+            loaded: Arc::clone(loaded),
+            fleet: Arc::new(fleet),
+        });
+    }
+
+    /// Returns the clients for the broker, of which members share their tokens.
+    pub(super) fn share(&self, mut clients: broker::Clients<Source>) -> broker::Clients<Source> {
+        for (spec, source) in &mut clients {
+            if let Some(member) = self.members.get(&spec.name)
+                && let Some(source) = source
+                && Arc::ptr_eq(source, &member.source)
+            {
+                *source = Arc::clone(&member.shared);
+                spec.shares = true;
+            }
+        }
+        clients
+    }
+
+    /// Returns what status and metrics show of the fleet; `None` if the config has none.
+    pub(super) fn monitor(&self, now: BootTime) -> Option<Arc<FleetMonitor>> {
+        if let Some(active) = &self.active {
+            return Some(Arc::clone(active.fleet.monitor()));
+        }
+        let (config, failure) = (self.config.as_ref()?, self.failure.as_ref()?);
+        let place = place_of(config, None).to_string();
+        let monitor = FleetMonitor::turned_off(place, failure.reason.clone(), now);
+        Some(Arc::new(monitor))
     }
 }
 

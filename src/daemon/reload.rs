@@ -20,7 +20,7 @@ use crate::broker::{AccessTables, Broker, BrokerConfig, DaemonInfo, EngineHandle
 use crate::config::{Config, Env, StartSettings};
 use crate::connect::Shared;
 use crate::load::{FileStamps, LoadResult, LoadedConfig, SecretCommands, load_config};
-use crate::platform::clock::{BootTime, Clock};
+use crate::platform::clock::{BootTime, Clock, SystemClock};
 use crate::platform::file_watch::{Files, Stamp};
 use crate::platform::logging::{self, Levels};
 use crate::platform::signals::Signal;
@@ -60,13 +60,13 @@ struct Load {
 type LoadTask = JoinHandle<io::Result<Load>>;
 
 /// Applies changes of the config and of the files that it names.
-pub(super) struct ReloadTask<C> {
+pub(super) struct ReloadTask {
     pub(super) options: Options,
     pub(super) env: Env<'static>,
     pub(super) levels: Levels,
-    pub(super) clock: C,
+    pub(super) clock: SystemClock,
     pub(super) started: BootTime,
-    pub(super) broker: Broker<C>,
+    pub(super) broker: Broker<SystemClock>,
     pub(super) engine: EngineHandle<Source>,
     /// What the daemon runs with until it is restarted.
     pub(super) start_settings: StartSettings,
@@ -85,7 +85,7 @@ pub(super) struct ReloadTask<C> {
     pub(super) is_starting: bool,
 }
 
-impl<C: Clock> ReloadTask<C> {
+impl ReloadTask {
     /// Loads the config again when files change and on SIGHUP, until [`Signal::Stop`] or the end of the
     /// `engine`.
     pub(super) async fn run(
@@ -164,7 +164,7 @@ impl<C: Clock> ReloadTask<C> {
         }
         if change != LoadChange::Unchanged {
             self.fleet
-                .check_clients(&self.config, &self.clients.sources());
+                .check_clients(&self.config, &self.clients.sources(), &self.clock);
             self.configure().await;
             // The engine has applied it when the status is sent.
             self.engine.ping().await;
@@ -176,7 +176,7 @@ impl<C: Clock> ReloadTask<C> {
         log_fleet_change(change);
         if !matches!(change, FleetChange::Unchanged | FleetChange::FailedAgain) {
             self.fleet
-                .check_clients(&self.config, &self.clients.sources());
+                .check_clients(&self.config, &self.clients.sources(), &self.clock);
             self.configure().await;
             // The engine has applied it when the status is sent.
             self.engine.ping().await;
@@ -256,7 +256,9 @@ impl<C: Clock> ReloadTask<C> {
         changes.iter().for_each(log_load_change);
         let fleet_change = self.fleet.apply(config.fleet.as_ref(), fleet, rerun, now);
         log_fleet_change(&fleet_change);
-        let other_faults = self.fleet.check_clients(&config, &self.clients.sources());
+        let other_faults = self
+            .fleet
+            .check_clients(&config, &self.clients.sources(), &self.clock);
         self.config_error = None;
         let was_rejected = self.broker.set_config_error(None);
         let is_loaded = |change: &LoadChange| matches!(change, LoadChange::Loaded { .. });
@@ -290,7 +292,8 @@ impl<C: Clock> ReloadTask<C> {
     }
 
     async fn configure(&mut self) {
-        let clients = self.clients.for_broker();
+        let clients = self.fleet.share(self.clients.for_broker());
+        self.broker.set_fleet(self.fleet.monitor(self.clock.now()));
         self.engine.configure(clients, self.broker_config()).await;
     }
 

@@ -6,26 +6,28 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use secrecy::ExposeSecret;
+use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use super::FileStamps;
 use crate::config::named_path::NamedPath;
 use crate::config::{Env, FleetAddress, FleetConfig, FleetServers};
+use crate::connect::Shared;
 use crate::credentials::{self, CredentialsError, FleetFiles};
 use crate::platform::file_watch::Stamp;
 use crate::source::Source;
-use crate::store::redis::{Address, ClientIdentity, Login, Place, Settings, TlsSettings};
+use crate::source::sealing::{FleetKeys, FleetKeysError};
+use crate::store::redis::{
+    Address, ClientIdentity, Login, Place, RedisStore, Settings, TlsSettings,
+};
 use domo_token_core::masking::ShownName;
 
-/// The fewest characters of a client secret that the store's operator cannot guess. Domo's have 64.
-const MIN_SECRET: usize = 32;
-
 /// A fleet whose files are as they must be. Equal ones are interchangeable.
-#[derive(PartialEq)]
 pub struct LoadedFleet {
     /// How the store is reached.
     pub settings: Settings,
+    /// The store itself.
+    pub store: RedisStore,
     /// The content of the key file without the line breaks at its end.
     pub key: Option<Zeroizing<Vec<u8>>>,
     /// The store, as messages and the status show it.
@@ -33,21 +35,8 @@ pub struct LoadedFleet {
 }
 
 impl LoadedFleet {
-    fn new(config: &FleetConfig, files: FleetFiles) -> Self {
-        let address = |address: &FleetAddress| Address {
-            host: address.host.clone(),
-            port: address.port,
-        };
-        let place = match &config.servers {
-            FleetServers::Server(server) => Place::Server(address(server)),
-            FleetServers::Sentinels {
-                addresses, service, ..
-            } => Place::Sentinels {
-                addresses: addresses.iter().map(address).collect(),
-                service: service.clone(),
-                password: files.sentinel_password,
-            },
-        };
+    fn new(config: &FleetConfig, files: FleetFiles, shared: &Shared) -> Result<Self, FleetError> {
+        let place = place_of(config, files.sentinel_password);
         let ca_name = config.ca_file.as_ref().map(NamedPath::shown);
         let tls = config.is_tls.then(|| TlsSettings {
             ca: files.ca.map(Arc::from).zip(ca_name),
@@ -62,17 +51,37 @@ impl LoadedFleet {
             username: config.username.clone(),
             password,
         });
-        Self {
-            place: place.to_string(),
-            settings: Settings {
-                place,
-                database: config.database,
-                tls,
-                login,
-                prefix: config.prefix.clone(),
-            },
+        let shown = place.to_string();
+        let settings = Settings {
+            place,
+            database: config.database,
+            tls,
+            login,
+            prefix: config.prefix.clone(),
+        };
+        let store = RedisStore::new(settings.clone(), shared);
+        Ok(Self {
+            store: store.map_err(FleetError::Store)?,
+            settings,
             key: files.key,
-        }
+            place: shown,
+        })
+    }
+
+    /// Returns the keys that seal the tokens of this client.
+    ///
+    /// # Errors
+    ///
+    /// [`FleetKeysError`] if its tokens cannot be shared.
+    pub fn keys_of(&self, client: &Source) -> Result<FleetKeys, FleetKeysError> {
+        let origin = client.origin();
+        let key = self.key.as_deref().map(Vec::as_slice);
+        FleetKeys::new(
+            client.client_secret(),
+            key,
+            &origin.token_url,
+            &origin.client_id,
+        )
     }
 
     /// Returns the store, whether it is reached with TLS, the login and whether there is a key file, in one line.
@@ -99,17 +108,29 @@ impl LoadedFleet {
         };
         format!("{}, {tls}, {login}, {key}", self.place)
     }
+}
 
-    /// Returns why this client's tokens cannot be shared, if so.
-    pub(crate) fn fault_of(&self, client: &Source) -> Option<String> {
-        let secret = client.client_secret().expose_secret();
-        let is_short = self.key.is_none() && secret.chars().count() < MIN_SECRET;
-        is_short.then(|| {
-            format!(
-                "its tokens are not shared: the store's operator could guess a client secret of fewer than \
-                 {MIN_SECRET} characters; set fleet.key_file on all hosts to a file made by: openssl rand -hex 32"
-            )
-        })
+impl PartialEq for LoadedFleet {
+    fn eq(&self, other: &Self) -> bool {
+        self.settings == other.settings && self.key == other.key
+    }
+}
+
+/// Returns where the store is.
+pub(crate) fn place_of(config: &FleetConfig, sentinel_password: Option<SecretString>) -> Place {
+    let address = |address: &FleetAddress| Address {
+        host: address.host.clone(),
+        port: address.port,
+    };
+    match &config.servers {
+        FleetServers::Server(server) => Place::Server(address(server)),
+        FleetServers::Sentinels {
+            addresses, service, ..
+        } => Place::Sentinels {
+            addresses: addresses.iter().map(address).collect(),
+            service: service.clone(),
+            password: sentinel_password,
+        },
     }
 }
 
@@ -127,6 +148,9 @@ impl fmt::Debug for LoadedFleet {
 pub enum FleetError {
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
+    /// The certificates or the key cannot be used.
+    #[error("fleet: {0}")]
+    Store(String),
     /// The system has no thread to load it on.
     #[error("cannot run fleet.password_command: {0}; raise the limit on threads")]
     NoThread(io::Error),
@@ -139,6 +163,7 @@ impl FleetError {
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Credentials(error) => error.is_command_failure() || error.is_exhausted(),
+            Self::Store(_) => false,
             Self::NoThread(_) => true,
         }
     }
@@ -164,9 +189,14 @@ pub(crate) struct FleetInputs {
 
 impl FleetProgress {
     /// Loads a fleet as far as that takes no command.
-    pub(super) fn of(config: &FleetConfig, env: Env, stamps: &BTreeMap<PathBuf, Stamp>) -> Self {
+    pub(super) fn of(
+        config: &FleetConfig,
+        env: Env,
+        stamps: &BTreeMap<PathBuf, Stamp>,
+        shared: &Shared,
+    ) -> Self {
         if config.password_command().is_none() {
-            return Self::Done(load_fleet(config, env));
+            return Self::Done(load_fleet(config, env, shared));
         }
         let stamped = |path: PathBuf| {
             let stamp = stamps.get(&path).copied().unwrap_or_default();
@@ -184,7 +214,7 @@ impl FleetProgress {
 /// # Errors
 ///
 /// [`FleetError`].
-pub(crate) fn load_fleet(config: &FleetConfig, env: Env) -> FleetResult {
+pub(crate) fn load_fleet(config: &FleetConfig, env: Env, shared: &Shared) -> FleetResult {
     let files = credentials::fleet_files(config, env)?;
-    Ok(Arc::new(LoadedFleet::new(config, files)))
+    Ok(Arc::new(LoadedFleet::new(config, files, shared)?))
 }

@@ -32,7 +32,8 @@ pub use probe::{Permission, Probe};
 pub use session::RedisSession;
 pub use settings::{Address, ClientIdentity, Login, Place, Settings, TlsSettings};
 
-/// The store. It connects for each session.
+/// The store. It connects for each session. Clones are the same store.
+#[derive(Clone)]
 pub struct RedisStore {
     shared: Arc<Reach>,
 }

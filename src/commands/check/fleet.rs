@@ -4,6 +4,7 @@ use secrecy::ExposeSecret;
 
 use super::{Checked, Report, credential_out_of_reach, file_error, skip_credential};
 use crate::config::{Config, Env, FleetConfig};
+use crate::connect::Shared;
 use crate::credentials::{PasteMistake, command_mistake};
 use crate::load::{FleetError, load_fleet};
 use crate::platform::threads;
@@ -32,7 +33,7 @@ pub(super) async fn check_fleet(
     }
     let loaded = {
         let fleet: FleetConfig = fleet.clone();
-        let loaded = threads::run(move || load_fleet(&fleet, env)).await;
+        let loaded = threads::run(move || load_fleet(&fleet, env, &Shared::default())).await;
         loaded.unwrap_or_else(|error| Err(FleetError::NoThread(error)))
     };
     match loaded {
@@ -44,7 +45,7 @@ pub(super) async fn check_fleet(
             let warning = mistake.map(|mistake| format!("fleet: password {}", mistake.advice()));
             report.warnings.extend(warning);
             for client in clients.iter().filter(|client| client.client.shares) {
-                if let Some(fault) = loaded.fault_of(&client.loaded.source) {
+                if let Err(fault) = loaded.keys_of(&client.loaded.source) {
                     report.fail(format!("client \"{}\": {fault}", client.name));
                 }
             }
@@ -52,7 +53,7 @@ pub(super) async fn check_fleet(
         Err(error) => {
             let message = match &error {
                 FleetError::Credentials(error) => file_error(error, sudo),
-                FleetError::NoThread(_) => error.to_string(),
+                FleetError::Store(_) | FleetError::NoThread(_) => error.to_string(),
             };
             report.wrong.push(format!("fleet: {message}"));
             report.denied |= !error.is_temporary();

@@ -22,7 +22,7 @@ fn env(name: &str) -> Option<std::ffi::OsString> {
 /// Returns the progress of loading it.
 fn progress(config: &FleetConfig) -> FleetProgress {
     if config.password_command().is_none() {
-        return FleetProgress::Done(load_fleet(config, &env));
+        return FleetProgress::Done(load_fleet(config, &env, &Shared::default()));
     }
     FleetProgress::NeedsCommand(Box::new(FleetInputs {
         config: config.clone(),
@@ -44,7 +44,7 @@ fn command_failed() -> FleetError {
 
 #[test]
 fn unchanged_fleet_stays_the_same_one_after_a_reload() {
-    let mut fleet = Fleet::new(&env);
+    let mut fleet = Fleet::new(&env, Shared::default());
     let one = config("password_env = \"P\"");
     let place = "cache.example:6379".to_owned();
     let change = apply(&mut fleet, &one, Rerun::All);
@@ -70,7 +70,7 @@ fn unchanged_fleet_stays_the_same_one_after_a_reload() {
 
 #[test]
 fn file_that_cannot_be_read_turns_the_fleet_off_until_it_can() {
-    let mut fleet = Fleet::new(&env);
+    let mut fleet = Fleet::new(&env, Shared::default());
     apply(&mut fleet, &config(""), Rerun::All);
     let missing = config("password_file = \"missing\"");
     let change = apply(&mut fleet, &missing, Rerun::Changed);
@@ -97,7 +97,7 @@ fn file_that_cannot_be_read_turns_the_fleet_off_until_it_can() {
 
 #[tokio::test]
 async fn failed_command_is_retried_after_30_s_and_then_twice_as_long() {
-    let mut fleet = Fleet::new(&env);
+    let mut fleet = Fleet::new(&env, Shared::default());
     let config = config("password_command = [\"/nowhere/pass\"]");
     assert_eq!(
         apply(&mut fleet, &config, Rerun::All),
@@ -123,11 +123,11 @@ async fn failed_command_is_retried_after_30_s_and_then_twice_as_long() {
 
 #[tokio::test]
 async fn command_runs_again_at_a_reload_and_if_its_inputs_have_changed() {
-    let mut fleet = Fleet::new(&env);
+    let mut fleet = Fleet::new(&env, Shared::default());
     let one = config("password_command = [\"/nowhere/pass\"]");
     apply(&mut fleet, &one, Rerun::All);
     let _ = fleet.next_result().await;
-    fleet.finish(load_fleet(&config(""), &env), NOW);
+    fleet.finish(load_fleet(&config(""), &env, &Shared::default()), NOW);
     for (rerun, runs) in [
         (Rerun::Changed, false),
         (Rerun::Failed, false),
@@ -149,14 +149,14 @@ async fn command_runs_again_at_a_reload_and_if_its_inputs_have_changed() {
     assert!(fleet.is_running());
     let other = config("password_command = [\"/nowhere/pass\", \"redis\"]");
     let _ = fleet.next_result().await;
-    fleet.finish(load_fleet(&config(""), &env), NOW);
+    fleet.finish(load_fleet(&config(""), &env, &Shared::default()), NOW);
     apply(&mut fleet, &other, Rerun::Changed);
     assert!(fleet.is_running());
 }
 
 #[test]
 fn loaded_fleet_shows_no_secret_when_debugged() {
-    let loaded = load_fleet(&config("password_env = \"P\""), &env).unwrap();
+    let loaded = load_fleet(&config("password_env = \"P\""), &env, &Shared::default()).unwrap();
     assert!(!format!("{loaded:?}").contains("c4nary"));
     assert_eq!(
         loaded.summary(),
