@@ -34,13 +34,14 @@ impl Identity {
             )
         })?;
         let identity = CertifiedKey::from_der(chain, key, &provider());
-        let identity = identity.map_err(|error| match error {
-            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                unusable("it is not the key of the certificate in client_certificate_file")
+        let mismatch = rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch);
+        let identity = identity.map_err(|error| {
+            if error == mismatch {
+                return unusable("it is not the key of the certificate in client_certificate_file");
             }
-            other => unusable(&format!(
-                "{other}; supported are RSA, P-256, P-384 and Ed25519"
-            )),
+            unusable(&format!(
+                "{error}; supported are RSA, P-256, P-384 and Ed25519"
+            ))
         })?;
         Ok(Self(Arc::new(identity)))
     }

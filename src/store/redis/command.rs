@@ -1,5 +1,10 @@
 //! Commands, and what servers answer to them.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "an answer of any other kind is invalid, whatever kinds the protocol gets"
+)]
+
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -101,12 +106,16 @@ fn text(value: &Value) -> Option<&str> {
     }
 }
 
-/// Returns the answer to GET, if it is one.
-pub(super) fn record(value: Value) -> Option<Option<Zeroizing<Vec<u8>>>> {
+/// An answer that does not fit its command.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Invalid;
+
+/// Returns the record that the answer to GET has, if there is one.
+pub(super) fn record(value: Value) -> Result<Option<Zeroizing<Vec<u8>>>, Invalid> {
     match value {
-        Value::Nil => Some(None),
-        Value::BulkString(bytes) if bytes.len() <= MAX_RECORD => Some(Some(Zeroizing::new(bytes))),
-        _ => None,
+        Value::Nil => Ok(None),
+        Value::BulkString(bytes) if bytes.len() <= MAX_RECORD => Ok(Some(Zeroizing::new(bytes))),
+        _ => Err(Invalid),
     }
 }
 
@@ -138,16 +147,21 @@ pub(super) fn moved_to(details: &str, node: &Address) -> Option<Address> {
 }
 
 /// Returns the address that a sentinel names, or `None` if it does not know the service.
-pub(super) fn master_address(value: &Value) -> Option<Option<Address>> {
-    let Value::Array(parts) = value else {
-        return matches!(value, Value::Nil).then_some(None);
-    };
-    let [host, port] = parts.as_slice() else {
+pub(super) fn master_address(value: &Value) -> Result<Option<Address>, Invalid> {
+    match value {
+        Value::Nil => Ok(None),
+        Value::Array(parts) => named_address(parts).map(Some).ok_or(Invalid),
+        _ => Err(Invalid),
+    }
+}
+
+fn named_address(parts: &[Value]) -> Option<Address> {
+    let [host, port] = parts else {
         return None;
     };
     let host = parse_host(text(host)?)?;
     let port = text(port)?.parse().ok()?;
-    Some(Some(Address { host, port }))
+    Some(Address { host, port })
 }
 
 fn parse_host(text: &str) -> Option<Host<String>> {
@@ -197,10 +211,10 @@ mod tests {
 
     #[test]
     fn record_above_the_limit_is_no_answer() {
-        let of = |length| record(Value::BulkString(vec![7; length])).is_some();
+        let of = |length| record(Value::BulkString(vec![7; length])).is_ok();
         assert!(of(0) && of(MAX_RECORD) && !of(MAX_RECORD + 1));
-        assert!(record(Value::Nil).is_some_and(|record| record.is_none()));
-        assert!(record(Value::Int(1)).is_none());
+        assert_eq!(record(Value::Nil), Ok(None));
+        assert_eq!(record(Value::Int(1)), Err(Invalid));
     }
 
     #[test]
@@ -226,11 +240,11 @@ mod tests {
         let parts = Value::Array(vec![bulk("10.0.0.1"), bulk("6379")]);
         let master = master_address(&parts).unwrap().unwrap();
         assert_eq!(master.to_string(), "10.0.0.1:6379");
-        assert_eq!(master_address(&Value::Nil), Some(None));
-        assert_eq!(master_address(&Value::Okay), None);
+        assert_eq!(master_address(&Value::Nil), Ok(None));
+        assert_eq!(master_address(&Value::Okay), Err(Invalid));
         assert_eq!(
             master_address(&Value::Array(vec![bulk("a b"), bulk("1")])),
-            None
+            Err(Invalid)
         );
     }
 

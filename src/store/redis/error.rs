@@ -97,10 +97,10 @@ pub(super) fn unexpected(server: &str, command: &str) -> StoreError {
 
 /// Returns the error that an answer is, if it is one.
 pub(super) fn server_error(value: &Value) -> Option<&ServerError> {
-    match value {
-        Value::ServerError(error) => Some(error),
-        _ => None,
+    if let Value::ServerError(error) = value {
+        return Some(error);
     }
+    None
 }
 
 /// Returns whether an answer is that the login may not execute the command.

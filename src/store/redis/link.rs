@@ -104,15 +104,12 @@ impl Link {
         deadline: Instant,
         commands: impl Fn() -> E + Send,
     ) -> Result<(BootTime, E::Replies), StoreError> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => {
-                connection.start_operation();
-                connection
-            }
-            None => {
-                let address = address(&self.reach, deadline).await?;
-                self.connect(&address, deadline).await?
-            }
+        let mut connection = if let Some(connection) = self.connection.take() {
+            connection.start_operation();
+            connection
+        } else {
+            let address = address(&self.reach, deadline).await?;
+            self.connect(&address, deadline).await?
         };
         let mut asked = boot_now();
         let mut replies = connection.run(commands()).await?;

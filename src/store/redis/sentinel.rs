@@ -4,7 +4,7 @@ use domo_token_core::masking::masked;
 use secrecy::SecretString;
 use tokio::time::{Instant, timeout_at};
 
-use super::command::{Command, master_address};
+use super::command::{Command, Invalid, master_address};
 use super::connection::Connection;
 use super::error::{self, Role, Subject, error};
 use super::settings::{Address, Login};
@@ -70,12 +70,12 @@ async fn ask(
         return Err(error::of_command(rejected, "SENTINEL", &subject));
     }
     match master_address(&reply.value) {
-        Some(Some(address)) => Ok(address),
-        Some(None) => {
+        Ok(Some(address)) => Ok(address),
+        Ok(None) => {
             let service = masked(service);
             let message = format!("{server} does not know the service {service}; check service");
             Err(error(StoreFailure::Protocol, message))
         }
-        None => Err(error::unexpected(&server, "SENTINEL")),
+        Err(Invalid) => Err(error::unexpected(&server, "SENTINEL")),
     }
 }

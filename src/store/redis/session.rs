@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Reach;
-use super::command::{Command, Reply, is_count, record, server_time, was_set};
+use super::command::{Command, Invalid, Reply, is_count, record, server_time, was_set};
 use super::error::{self, error};
 use super::link::Link;
 use crate::store::{Look, MAX_RECORD, StoreError, StoreFailure, StoreSession};
@@ -35,7 +35,7 @@ impl RedisSession {
     }
 
     fn record(&self, reply: Reply) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, StoreError> {
-        record(reply.value).ok_or_else(|| self.unexpected(reply.command))
+        record(reply.value).map_err(|Invalid| self.unexpected(reply.command))
     }
 }
 
