@@ -3,6 +3,7 @@
 mod error;
 mod services;
 mod clients;
+mod fleet;
 pub(crate) mod runtime_directory;
 mod socket_path;
 mod reload;
@@ -33,6 +34,7 @@ use crate::source::Source;
 
 use clients::{Clients, LoadChange, Rerun};
 pub use error::{DaemonError, EX_CONFIG};
+use fleet::{Fleet, log_fleet_change};
 use reload::{ReloadTask, broker_config, log_load_change};
 use services::Services;
 pub use socket_path::check_socket;
@@ -78,8 +80,9 @@ pub async fn run(
     let (shared, clock) = (Shared::default(), SystemClock::new());
     let started = clock.now();
     let (files, loaded) = LoadedConfig::new(Arc::new(config), env, &BTreeMap::new(), &shared);
-    let (config, mut clients, changes) = first_clients(loaded, started)?;
-    let broker_config = broker_config(&config, &clients, started, started);
+    let mut fleet = Fleet::new(env);
+    let (config, mut clients, changes) = first_clients(loaded, &mut fleet, started)?;
+    let broker_config = broker_config(&config, &clients, &fleet, started, started);
     let broker = broker_with(inherited.stored, broker_config, &clock);
     let mut services = Services::new(&config)?;
     let audit_task = services.start_audit(&broker);
@@ -110,6 +113,7 @@ pub async fn run(
         config,
         config_loaded: started,
         clients,
+        fleet,
         shared,
         commands: SecretCommands::new(),
         config_error: None,
@@ -136,7 +140,11 @@ pub async fn run(
 }
 
 /// Returns the clients at a start, unless none can ever be loaded.
-fn first_clients(loaded: LoadedConfig, now: BootTime) -> Result<FirstClients, DaemonError> {
+fn first_clients(
+    loaded: LoadedConfig,
+    fleet: &mut Fleet,
+    now: BootTime,
+) -> Result<FirstClients, DaemonError> {
     let mut clients = Clients::new();
     let (changes, _) = clients.apply(loaded.candidates, Rerun::All, now);
     if let Some(reasons) = clients.out_of_descriptors() {
@@ -144,7 +152,13 @@ fn first_clients(loaded: LoadedConfig, now: BootTime) -> Result<FirstClients, Da
     }
     match clients.all_failed() {
         Some(reasons) => Err(DaemonError::NoClient(reasons)),
-        None => Ok((loaded.config, clients, changes)),
+        None => {
+            let config = loaded.config;
+            let change = fleet.apply(config.fleet.as_ref(), loaded.fleet, Rerun::All, now);
+            log_fleet_change(&change);
+            fleet.check_clients(&config, &clients.sources());
+            Ok((config, clients, changes))
+        }
     }
 }
 

@@ -2,13 +2,15 @@
 //! tokens that hosts share.
 
 pub mod domo;
-pub mod fleet_monitor;
 pub mod sealing;
+pub mod fleet_monitor;
+pub mod fleet;
 
 use std::future::Future;
 use std::sync::Arc;
 
 use domo_token_core::fetch::{Fetch, Occasion, Progress};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::config::ClientConfig;
@@ -73,6 +75,11 @@ impl Source {
             client_id: registration.client_id().to_owned(),
             token_url: registration.token_url().to_owned(),
         }
+    }
+
+    /// Returns the secret, from which the keys that seal shared tokens are derived.
+    pub(crate) fn client_secret(&self) -> &SecretString {
+        self.registration().client_secret()
     }
 
     /// Returns what is unusual about its credentials, each with what to do.

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
 use super::clients::{Clients, LoadChange, Rerun};
+use super::fleet::{Fleet, FleetChange, log_fleet_change};
 use super::{DaemonError, Options};
 use crate::broker::{AccessTables, Broker, BrokerConfig, DaemonInfo, EngineHandle};
 use crate::config::{Config, Env, StartSettings};
@@ -72,6 +73,7 @@ pub(super) struct ReloadTask<C> {
     pub(super) config: Arc<Config>,
     pub(super) config_loaded: BootTime,
     pub(super) clients: Clients<Source>,
+    pub(super) fleet: Fleet,
     /// What all connections share.
     pub(super) shared: Shared,
     pub(super) commands: SecretCommands,
@@ -104,6 +106,7 @@ impl<C: Clock> ReloadTask<C> {
             if loading.is_none() {
                 loading = requested.take().map(|trigger| (trigger, self.load()));
             }
+            let fleet_retry = self.fleet.next_retry();
             tokio::select! {
                 signal = signals.recv() => match signal {
                     Some(Signal::Reload) => {
@@ -142,6 +145,14 @@ impl<C: Clock> ReloadTask<C> {
                     let due = self.clients.take_due(self.clock.now());
                     self.run_commands(due);
                 }
+                result = self.fleet.next_result() => {
+                    let change = self.fleet.finish(result, self.clock.now());
+                    self.apply_fleet(&change).await;
+                    self.report_ready(requested.max(loading.as_ref().map(|(trigger, _)| *trigger)));
+                }
+                () = passes(fleet_retry, &self.clock) => {
+                    self.fleet.retry(self.clock.now());
+                }
                 () = passes(next_ping, &self.clock) => {
                     next_ping = Some(self.clock.now() + ping_interval);
                     self.engine.ping().await;
@@ -160,10 +171,25 @@ impl<C: Clock> ReloadTask<C> {
             self.run_commands(vec![name.to_owned()]);
         }
         if change != LoadChange::Unchanged {
+            self.fleet
+                .check_clients(&self.config, &self.clients.sources());
             self.configure().await;
             // The engine has applied it when the status is sent.
             self.engine.ping().await;
         }
+    }
+
+    /// Applies what loading the fleet on its thread has changed.
+    async fn apply_fleet(&mut self, change: &FleetChange) {
+        log_fleet_change(change);
+        if matches!(change, FleetChange::Unchanged | FleetChange::FailedAgain) {
+            return;
+        }
+        self.fleet
+            .check_clients(&self.config, &self.clients.sources());
+        self.configure().await;
+        // The engine has applied it when the status is sent.
+        self.engine.ping().await;
     }
 
     /// Returns why no client can be loaded, once all secret commands of the start have ended.
@@ -182,7 +208,8 @@ impl<C: Clock> ReloadTask<C> {
     /// Reports the status to systemd, and the end of a reload on SIGHUP once its files are read and its
     /// commands have ended. `pending` is the trigger of a load that is running or is to run.
     fn report_ready(&mut self, pending: Option<ReloadTrigger>) {
-        let is_done = pending != Some(ReloadTrigger::Sighup) && self.commands.is_empty();
+        let are_commands_done = self.commands.is_empty() && !self.fleet.is_running();
+        let is_done = pending != Some(ReloadTrigger::Sighup) && are_commands_done;
         if self.is_reloading && is_done {
             self.is_reloading = false;
             systemd::ready(&self.broker.summary());
@@ -217,7 +244,11 @@ impl<C: Clock> ReloadTask<C> {
     /// can't be loaded keeps its previous credentials. What Domo rejected is retried on SIGHUP and if the
     /// config has changed.
     async fn apply(&mut self, trigger: ReloadTrigger, result: Result<LoadedConfig, DaemonError>) {
-        let LoadedConfig { config, candidates } = match result {
+        let LoadedConfig {
+            config,
+            candidates,
+            fleet,
+        } = match result {
             Ok(loaded) => loaded,
             Err(error) => return self.reject(trigger, &error).await,
         };
@@ -228,8 +259,12 @@ impl<C: Clock> ReloadTask<C> {
             ReloadTrigger::File if has_changed => Rerun::Failed,
             ReloadTrigger::File => Rerun::Changed,
         };
-        let (changes, to_run) = self.clients.apply(candidates, rerun, self.clock.now());
+        let now = self.clock.now();
+        let (changes, to_run) = self.clients.apply(candidates, rerun, now);
         changes.iter().for_each(log_load_change);
+        let fleet_change = self.fleet.apply(config.fleet.as_ref(), fleet, rerun, now);
+        log_fleet_change(&fleet_change);
+        let other_faults = self.fleet.check_clients(&config, &self.clients.sources());
         self.config_error = None;
         let was_rejected = self.broker.set_config_error(None);
         let is_loaded = |change: &LoadChange| matches!(change, LoadChange::Loaded { .. });
@@ -246,7 +281,8 @@ impl<C: Clock> ReloadTask<C> {
             info!("config file is valid again and unchanged");
         }
         let is_unchanged = |change: &LoadChange| *change == LoadChange::Unchanged;
-        let is_applied = retries || !changes.iter().all(is_unchanged);
+        let is_same_fleet = fleet_change == FleetChange::Unchanged && !other_faults;
+        let is_applied = retries || !changes.iter().all(is_unchanged) || !is_same_fleet;
         self.config = config;
         self.run_commands(to_run);
         if !is_applied {
@@ -294,6 +330,7 @@ impl<C: Clock> ReloadTask<C> {
         let mut config = broker_config(
             &self.config,
             &self.clients,
+            &self.fleet,
             self.started,
             self.config_loaded,
         );
@@ -381,6 +418,7 @@ async fn end_of(
 pub(super) fn broker_config(
     config: &Config,
     clients: &Clients<Source>,
+    fleet: &Fleet,
     started: BootTime,
     loaded: BootTime,
 ) -> BrokerConfig {
@@ -405,6 +443,8 @@ pub(super) fn broker_config(
         daemon: DaemonInfo {
             status,
             load_errors: clients.errors(),
+            fleet_error: fleet.error().map(str::to_owned),
+            sharing_errors: fleet.client_faults().clone(),
         },
         default_client: config.default_client.clone(),
         access: AccessTables(tables.collect()),

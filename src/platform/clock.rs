@@ -19,6 +19,11 @@ pub trait Clock: Clone + Send + Sync + 'static {
     /// Returns the time since boot, including suspend.
     fn now(&self) -> BootTime;
 
+    /// Returns the wall clock's time since 1970, to compare it with the clocks of other hosts.
+    fn wall(&self) -> Duration {
+        since_1970(wall_now())
+    }
+
     /// Returns once `due` has passed.
     fn sleep_until(&self, due: BootTime) -> impl Future<Output = ()> + Send;
 }

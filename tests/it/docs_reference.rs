@@ -256,6 +256,7 @@ fn config_page_lists_each_key_in_its_table_and_no_other() {
         ("Metrics", "## `[metrics]`"),
         ("Audit", "## `[audit]`"),
         ("Limits", "## `[limits]`"),
+        ("Fleet", "## `[fleet]`"),
         ("Client", "## `[clients.NAME]`"),
         ("Rule", "## `[clients.NAME.access]`"),
     ];

@@ -125,6 +125,29 @@ fn golden_records_open_and_are_sealed_byte_by_byte() {
 }
 
 #[test]
+fn document_shows_the_keys_the_content_and_the_record_of_the_golden_token() {
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/fleet-records.md");
+    let document = fs::read_to_string(document).unwrap();
+    let dumps = document.split("```hexdump\n").skip(1).map(|dump| {
+        let (dump, _) = dump.split_once("```").unwrap();
+        let columns = dump.lines().map(|line| line.split("  ").next().unwrap());
+        bytes_of(&columns.collect::<Vec<_>>().join(" "))
+    });
+    let content = encoded(&token()).unwrap().to_vec();
+    assert_eq!(dumps.collect::<Vec<_>>(), [content, golden("token.hex")]);
+    let keys = keys();
+    let record_key = hkdf(&keys.master, &salt(0), b"seal");
+    for (value, bytes) in [("master", &keys.master), ("record key", &record_key)] {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(
+            document.contains(&format!("| {value} | `{hex}` |")),
+            "{value}"
+        );
+    }
+    assert!(document.contains(&format!("| name | `{NAME}` |")));
+}
+
+#[test]
 fn hkdf_gives_the_first_block_of_the_vectors_of_rfc_5869() {
     let okm = hkdf(&[0x0b; 22], &salt(0)[..13], &salt(0xf0)[..10]);
     let expected = "3c b2 5f 25 fa ac d5 7a 90 43 4f 64 d0 36 2f 2a 2d 2d 0a 90 cf 1a 5a 4c 5d b0 2d 56 ec c4 c5 bf";

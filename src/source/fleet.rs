@@ -1,0 +1,329 @@
+//! A source whose tokens the hosts of a fleet share: it carries out what the core decides for each fetch, on the
+//! store and on the source of tokens behind it.
+//!
+//! - `publish`: stores a token or a note after the fetch has ended.
+
+mod publish;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use domo_token_core::fetch::{Fetch, Occasion, Progress};
+use domo_token_core::fetch_result::{FetchError, Fetched};
+use domo_token_core::fleet::{
+    Breaker, EXTEND_EVERY, End, FleetFetch, HostId, LEASE, Looked, SetMemory, Step, StoreFailed,
+    StoreTime, is_shared,
+};
+use domo_token_protocol::scope::ScopeSet;
+use tracing::info;
+
+use super::TokenSource;
+use super::fleet_monitor::{FleetMonitor, Lookup};
+use super::sealing::FleetKeys;
+use crate::platform::clock::Clock;
+use crate::store::{Look, Store, StoreError, StoreSession};
+
+/// What all clients of a daemon share of its fleet.
+pub struct Fleet<K, C> {
+    store: K,
+    clock: C,
+    host: HostId,
+    breaker: Mutex<Breaker>,
+    rng: Mutex<fastrand::Rng>,
+    monitor: FleetMonitor,
+}
+
+impl<K: Store, C: Clock> Fleet<K, C> {
+    /// Returns a fleet of which this process is the host that `rng` draws.
+    #[must_use]
+    pub fn new(store: K, clock: C, monitor: FleetMonitor, mut rng: fastrand::Rng) -> Self {
+        Self {
+            store,
+            clock,
+            host: HostId(rng.u128(..).to_le_bytes()),
+            breaker: Mutex::default(),
+            rng: Mutex::new(rng),
+            monitor,
+        }
+    }
+
+    #[must_use]
+    pub fn monitor(&self) -> &FleetMonitor {
+        &self.monitor
+    }
+
+    /// Returns whether the store may be used.
+    fn is_usable(&self) -> bool {
+        !lock(&self.breaker).is_open(self.clock.now())
+    }
+
+    fn succeeded(&self) {
+        lock(&self.breaker).succeeded();
+    }
+
+    fn failed(&self, error: &StoreError) -> StoreFailed {
+        let now = self.clock.now();
+        lock(&self.breaker).failed(now);
+        self.monitor.failed(error, now);
+        StoreFailed
+    }
+}
+
+/// A poisoned lock protects a plain value, which is complete between any two statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The tokens of one client, shared with other hosts.
+pub struct FleetSource<S, K, C> {
+    source: S,
+    fleet: Arc<Fleet<K, C>>,
+    keys: Arc<FleetKeys>,
+    /// The client's name, for metrics and messages.
+    client: String,
+    sets: Mutex<HashMap<ScopeSet, SetState>>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct SetState {
+    memory: SetMemory,
+    /// Whether it was logged that its tokens are too short-lived to be shared.
+    is_short_logged: bool,
+}
+
+impl<S: TokenSource, K: Store, C: Clock> FleetSource<S, K, C> {
+    /// Returns a source of `client` that shares the tokens of `source`.
+    #[must_use]
+    pub fn new(source: S, fleet: Arc<Fleet<K, C>>, keys: FleetKeys, client: &str) -> Self {
+        Self {
+            source,
+            fleet,
+            keys: Arc::new(keys),
+            client: client.to_owned(),
+            sets: Mutex::default(),
+        }
+    }
+
+    /// Returns the source behind the fleet.
+    #[must_use]
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
+    #[must_use]
+    pub fn fleet(&self) -> &Arc<Fleet<K, C>> {
+        &self.fleet
+    }
+
+    #[must_use]
+    pub fn keys(&self) -> &FleetKeys {
+        &self.keys
+    }
+
+    fn remember(&self, scope: &ScopeSet, end: &End) {
+        let mut sets = lock(&self.sets);
+        let state = sets.entry(scope.clone()).or_default();
+        state.memory = end.memory;
+        if let Fetch::Obtained(fetched) = &end.fetch
+            && !is_shared(fetched.lifetime)
+            && !std::mem::replace(&mut state.is_short_logged, true)
+        {
+            info!(
+                client = self.client,
+                scope = scope.as_str(),
+                lifetime_s = fetched.lifetime.as_secs(),
+                "token lifetime is too short to share tokens with the fleet"
+            );
+        }
+    }
+}
+
+/// Carries out one fetch.
+struct Run<'a, S, K: Store, C> {
+    of: &'a FleetSource<S, K, C>,
+    occasion: &'a Occasion,
+    on_progress: &'a (dyn Fn(Progress) + Send + Sync),
+    name: String,
+    session: K::Session,
+}
+
+impl<S: TokenSource, K: Store, C: Clock> TokenSource for FleetSource<S, K, C> {
+    async fn fetch(
+        &self,
+        occasion: &Occasion,
+        on_progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Fetch {
+        let name = self.keys.name(&occasion.scope);
+        let session = self.fleet.store.session(&name);
+        let run = Run {
+            of: self,
+            occasion,
+            on_progress,
+            name,
+            session,
+        };
+        run.run().await
+    }
+}
+
+impl<S: TokenSource, K: Store, C: Clock> Run<'_, S, K, C> {
+    async fn run(mut self) -> Fetch {
+        let fleet = Arc::clone(&self.of.fleet);
+        let clock = &fleet.clock;
+        let mut rng = lock(&fleet.rng).fork();
+        let state = lock(&self.of.sets).get(&self.occasion.scope).copied();
+        let memory = state.unwrap_or_default().memory;
+        let (mut fetch, mut step) = FleetFetch::start(
+            fleet.host,
+            self.occasion.clone(),
+            memory,
+            fleet.is_usable(),
+            clock.now(),
+            &mut rng,
+        );
+        loop {
+            step = match step {
+                Step::Look => {
+                    let looked = self.look().await;
+                    let step = fetch.looked(looked, clock.now(), &mut rng);
+                    self.count_look(&step);
+                    step
+                }
+                Step::Claim => {
+                    let claimed = self.claim().await;
+                    fetch.claimed(claimed, clock.now(), &mut rng)
+                }
+                Step::Wait(until) => {
+                    clock.sleep_until(until).await;
+                    fetch.waited()
+                }
+                Step::Request { leased } => {
+                    let sent = clock.now();
+                    match self.request(leased).await {
+                        Ok(result) => fetch.responded(result, sent, clock.now(), &mut rng),
+                        Err(other) => return other,
+                    }
+                }
+                Step::End(end) => {
+                    self.of.remember(&self.occasion.scope, &end);
+                    if let Some(publication) = end.publication.filter(|_| fleet.is_usable()) {
+                        let keys = Arc::clone(&self.of.keys);
+                        publish::start(publication, fleet, keys, self.name, self.session);
+                    }
+                    return end.fetch;
+                }
+            };
+        }
+    }
+
+    async fn look(&mut self) -> Result<Looked, StoreFailed> {
+        let fleet = &self.of.fleet;
+        let look = self.session.look().await.map_err(|error| {
+            self.count(Lookup::Failed);
+            fleet.failed(&error)
+        })?;
+        fleet.succeeded();
+        let time = fleet.read_clocks(&look);
+        let keys = &self.of.keys;
+        let token = look
+            .token
+            .map(|record| keys.open_token(&self.name, &record));
+        let note = look.note.map(|record| keys.open_note(&self.name, &record));
+        if matches!(token, Some(None)) || matches!(note, Some(None)) {
+            self.count(Lookup::Unsealable);
+        }
+        Ok(Looked {
+            time,
+            token: token.flatten(),
+            note: note.flatten(),
+        })
+    }
+
+    async fn claim(&mut self) -> Result<bool, StoreFailed> {
+        let fleet = &self.of.fleet;
+        let claimed = self.session.claim(&fleet.host.to_string(), LEASE).await;
+        let claimed = claimed.map_err(|error| {
+            self.count(Lookup::Failed);
+            fleet.failed(&error)
+        })?;
+        fleet.succeeded();
+        self.count(if claimed {
+            Lookup::Nothing
+        } else {
+            Lookup::Held
+        });
+        Ok(claimed)
+    }
+
+    /// Requests a token from the source, and extends the lease meanwhile. Returns any other end of the fetch as an
+    /// error.
+    async fn request(&mut self, leased: bool) -> Result<Result<Fetched, FetchError>, Fetch> {
+        let (fleet, session) = (&self.of.fleet, &mut self.session);
+        let extend = async {
+            while leased {
+                let due = fleet.clock.now() + EXTEND_EVERY;
+                fleet.clock.sleep_until(due).await;
+                // Without a lease another host may send a request too, which costs no more than that.
+                if let Err(error) = session.extend(LEASE).await {
+                    fleet.failed(&error);
+                    break;
+                }
+            }
+            pending::<Infallible>().await
+        };
+        let fetch = tokio::select! {
+            fetch = self.of.source.fetch(self.occasion, self.on_progress) => fetch,
+            never = extend => match never {},
+        };
+        match fetch {
+            Fetch::Obtained(fetched) => Ok(Ok(fetched)),
+            Fetch::Failed { error, .. } => Ok(Err(error)),
+            Fetch::Postponed(_) => Err(fetch),
+        }
+    }
+
+    fn count_look(&self, step: &Step) {
+        let Step::End(end) = step else {
+            return;
+        };
+        match &end.fetch {
+            Fetch::Obtained(_) => self.count(Lookup::Taken),
+            Fetch::Failed { .. } => self.count(Lookup::Note),
+            // The store failed, which was counted.
+            Fetch::Postponed(_) => {}
+        }
+    }
+
+    fn count(&self, outcome: Lookup) {
+        let of = self.of;
+        let scope = &self.occasion.scope;
+        of.fleet.monitor.looked_up(&of.client, scope, outcome);
+    }
+}
+
+impl<K: Store, C: Clock> Fleet<K, C> {
+    /// Returns the times of a look, and records the difference of the clocks.
+    fn read_clocks(&self, look: &Look) -> StoreTime {
+        let now = self.clock.now();
+        let since_asked = now.saturating_since(look.asked);
+        let wall_ms = millis(self.clock.wall().saturating_sub(since_asked));
+        // Half of the time that the answer took.
+        let passed = millis(look.answered.saturating_since(look.asked)) / 2;
+        let difference = i64::try_from(look.time_ms).unwrap_or(i64::MAX);
+        let difference = difference.saturating_sub_unsigned(wall_ms.saturating_add(passed));
+        self.monitor.succeeded(difference, now);
+        StoreTime {
+            asked: look.asked,
+            answered: look.answered,
+            time_ms: look.time_ms,
+            wall_ms,
+        }
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
