@@ -80,16 +80,14 @@ pub async fn run(
     let (shared, clock) = (Shared::default(), SystemClock::new());
     let started = clock.now();
     let (files, loaded) = LoadedConfig::new(Arc::new(config), env, &BTreeMap::new(), &shared);
-    let mut fleet = Fleet::new(env);
-    let (config, mut clients, changes) = first_clients(loaded, &mut fleet, started)?;
+    let (config, mut clients, fleet, changes) = first_clients(loaded, env, started)?;
     let broker_config = broker_config(&config, &clients, &fleet, started, started);
     let broker = broker_with(inherited.stored, broker_config, &clock);
     let mut services = Services::new(&config)?;
     let audit_task = services.start_audit(&broker);
     let (engine, handle) = Engine::new(&broker, clients.for_broker());
     let listener = socket.listen(&callers)?;
-    log_start(&config, &changes);
-    info!(socket = %socket.shown(), clients = config.clients.len(), "started");
+    log_start(&config, &changes, &socket);
     ready(socket.path());
     systemd::ready(&broker.summary());
 
@@ -139,10 +137,10 @@ pub async fn run(
     result
 }
 
-/// Returns the clients at a start, unless none can ever be loaded.
+/// Returns the clients and the fleet at a start, unless no client can ever be loaded.
 fn first_clients(
     loaded: LoadedConfig,
-    fleet: &mut Fleet,
+    env: Env<'static>,
     now: BootTime,
 ) -> Result<FirstClients, DaemonError> {
     let mut clients = Clients::new();
@@ -150,19 +148,17 @@ fn first_clients(
     if let Some(reasons) = clients.out_of_descriptors() {
         return Err(DaemonError::Exhausted(reasons));
     }
-    match clients.all_failed() {
-        Some(reasons) => Err(DaemonError::NoClient(reasons)),
-        None => {
-            let config = loaded.config;
-            let change = fleet.apply(config.fleet.as_ref(), loaded.fleet, Rerun::All, now);
-            log_fleet_change(&change);
-            fleet.check_clients(&config, &clients.sources());
-            Ok((config, clients, changes))
-        }
+    if let Some(reasons) = clients.all_failed() {
+        return Err(DaemonError::NoClient(reasons));
     }
+    let (config, mut fleet) = (loaded.config, Fleet::new(env));
+    let change = fleet.apply(config.fleet.as_ref(), loaded.fleet, Rerun::All, now);
+    log_fleet_change(&change);
+    fleet.check_clients(&config, &clients.sources());
+    Ok((config, clients, fleet, changes))
 }
 
-type FirstClients = (Arc<Config>, Clients<Source>, Vec<LoadChange>);
+type FirstClients = (Arc<Config>, Clients<Source>, Fleet, Vec<LoadChange>);
 
 /// Returns a broker with the tokens that the last process had stored, if the config permits that.
 fn broker_with<C: Clock>(stored: Vec<File>, config: BrokerConfig, clock: &C) -> Broker<C> {
@@ -196,7 +192,7 @@ fn limits_within_nofile(config: &Config) -> Limits {
     limits
 }
 
-fn log_start(config: &Config, changes: &[LoadChange]) {
+fn log_start(config: &Config, changes: &[LoadChange], socket: &Socket) {
     changes.iter().for_each(log_load_change);
     for notice in &config.notices {
         warn!("{notice}");
@@ -205,6 +201,7 @@ fn log_start(config: &Config, changes: &[LoadChange]) {
     if rustix::process::geteuid().is_root() {
         info!("running as root; a dedicated user is sufficient");
     }
+    info!(socket = %socket.shown(), clients = config.clients.len(), "started");
 }
 
 /// Watches the files that the daemon was loaded from, and its sockets, whose changes are received.

@@ -176,8 +176,8 @@ impl FleetAddress {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Fleet")]
 pub(super) struct RawFleet {
-    /// The server, like "rediss://cache.example:6379/0", or <redis://> without TLS. With `sentinels` it has no
-    /// host: "rediss:///0".
+    /// The server, like `rediss://cache.example:6379/0`, or `redis://` without TLS. With `sentinels` it has no
+    /// host: `rediss:///0`.
     #[schemars(with = "String")]
     url: Option<Spanned<String>>,
     /// Sentinels that name the server, like `["s1.example:26379"]`; at most 16.

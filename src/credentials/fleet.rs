@@ -26,7 +26,7 @@ pub struct FleetFiles {
     pub ca: Option<Vec<u8>>,
     /// The certificate and its private key, both in PEM.
     pub identity: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
-    /// The content of the key file without the newline at its end.
+    /// The content of the key file without the line breaks at its end.
     pub key: Option<Zeroizing<Vec<u8>>>,
 }
 
@@ -81,7 +81,7 @@ fn certificates(path: &NamedPath, what: &'static str) -> Result<Vec<u8>, Credent
 /// Reads the key file, which is any bytes: text and random bytes are equally good.
 fn read_key(path: &NamedPath, readers: Readers) -> Result<Zeroizing<Vec<u8>>, CredentialsError> {
     let mut key = checked_file::read(path, KEY_FILE, readers, MAX_SECRET)?;
-    let length = without_newline(&key).len();
+    let length = without_line_breaks(&key).len();
     key.truncate(length);
     if key.len() >= MIN_FLEET_KEY {
         return Ok(key);
@@ -93,9 +93,11 @@ fn read_key(path: &NamedPath, readers: Readers) -> Result<Zeroizing<Vec<u8>>, Cr
     Err(unusable(KEY_FILE, &path.shown(), &problem))
 }
 
-fn without_newline(content: &[u8]) -> &[u8] {
-    let content = content.strip_suffix(b"\n").unwrap_or(content);
-    content.strip_suffix(b"\r").unwrap_or(content)
+fn without_line_breaks(mut content: &[u8]) -> &[u8] {
+    while let [rest @ .., b'\r' | b'\n'] = content {
+        content = rest;
+    }
+    content
 }
 
 #[cfg(test)]
@@ -141,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_a_fleet_are_read_and_the_newline_of_key_and_password_does_not_count() {
+    fn files_of_a_fleet_are_read_without_the_line_breaks_at_their_ends() {
         let folder = folder(0o600);
         let files = read(folder.path(), "").unwrap();
         assert_eq!(files.password.unwrap().expose_secret(), "c4nary");
@@ -153,8 +155,8 @@ mod tests {
         );
         let key = files.key.unwrap();
         assert_eq!(**key, *b"0123456789abcdef0123456789abcdef");
-        for (content, left) in [("a\r\n", "a"), ("a\n\n", "a\n"), ("a", "a")] {
-            assert_eq!(without_newline(content.as_bytes()), left.as_bytes());
+        for (content, left) in [("a\r\n", "a"), ("a\n\n", "a"), ("a", "a")] {
+            assert_eq!(without_line_breaks(content.as_bytes()), left.as_bytes());
         }
     }
 

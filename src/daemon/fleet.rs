@@ -13,7 +13,7 @@ use tracing::{debug, error, info};
 use super::clients::{RETRY_FIRST, RETRY_MAX, Rerun};
 use crate::config::{Config, Env, FleetConfig};
 use crate::load::{FleetError, FleetInputs, FleetProgress, FleetResult, LoadedFleet, load_fleet};
-use crate::platform::clock::BootTime;
+use crate::platform::clock::{BootTime, Clock};
 use crate::platform::threads;
 use crate::source::Source;
 
@@ -160,20 +160,31 @@ impl Fleet {
     }
 
     /// Loads it again if that is due.
-    pub(super) fn retry(&mut self, now: BootTime) {
+    fn retry(&mut self, now: BootTime) {
         if self.next_retry().is_some_and(|at| at <= now) {
             self.start();
         }
     }
 
     /// Returns when it is loaded again after a failure.
-    pub(super) fn next_retry(&self) -> Option<BootTime> {
+    fn next_retry(&self) -> Option<BootTime> {
         let failure = self.failure.as_ref().filter(|_| !self.is_running());
         failure.and_then(|failure| failure.retry_at)
     }
 
+    /// Waits until it was loaded on its thread, which it is again when a retry is due, and applies the result. Dropping the
+    /// future loses nothing.
+    pub(super) async fn changed(&mut self, clock: &impl Clock) -> FleetChange {
+        if let Some(due) = self.next_retry() {
+            clock.sleep_until(due).await;
+            self.retry(clock.now());
+        }
+        let result = self.next_result().await;
+        self.finish(result, clock.now())
+    }
+
     /// Returns the result of loading it on its thread. Dropping the future loses nothing.
-    pub(super) async fn next_result(&mut self) -> FleetResult {
+    async fn next_result(&mut self) -> FleetResult {
         let Some(running) = &mut self.running else {
             return pending().await;
         };
@@ -185,7 +196,7 @@ impl Fleet {
 
     /// Applies the result of loading it. A failure turns it off, so that nothing goes on with a login or a key that the
     /// config no longer has.
-    pub(super) fn finish(&mut self, result: FleetResult, now: BootTime) -> FleetChange {
+    fn finish(&mut self, result: FleetResult, now: BootTime) -> FleetChange {
         if std::mem::take(&mut self.run_again) {
             self.start();
         }

@@ -106,7 +106,6 @@ impl<C: Clock> ReloadTask<C> {
             if loading.is_none() {
                 loading = requested.take().map(|trigger| (trigger, self.load()));
             }
-            let fleet_retry = self.fleet.next_retry();
             tokio::select! {
                 signal = signals.recv() => match signal {
                     Some(Signal::Reload) => {
@@ -130,29 +129,22 @@ impl<C: Clock> ReloadTask<C> {
                     }
                     self.report_ready(requested);
                 }
-                () = passes(retry.map(|(at, _)| at), &self.clock) => {
-                    requested = requested.max(retry.take().map(|(_, trigger)| trigger));
-                }
+                () = passes(retry.map(|(at, _)| at), &self.clock) =>
+                    requested = requested.max(retry.take().map(|(_, trigger)| trigger)),
                 (name, result) = self.commands.next() => {
                     self.finish(&name, result).await;
                     if let Some(reasons) = self.never_loaded() {
                         self.stop(engine).await?;
                         return Err(DaemonError::NoClient(reasons));
                     }
-                    self.report_ready(requested.max(loading.as_ref().map(|(trigger, _)| *trigger)));
+                    self.report_ready(requested.max(trigger_of(loading.as_ref())));
                 }
                 () = passes(self.clients.next_retry(), &self.clock) => {
                     let due = self.clients.take_due(self.clock.now());
                     self.run_commands(due);
                 }
-                result = self.fleet.next_result() => {
-                    let change = self.fleet.finish(result, self.clock.now());
-                    self.apply_fleet(&change).await;
-                    self.report_ready(requested.max(loading.as_ref().map(|(trigger, _)| *trigger)));
-                }
-                () = passes(fleet_retry, &self.clock) => {
-                    self.fleet.retry(self.clock.now());
-                }
+                change = self.fleet.changed(&self.clock) =>
+                    self.apply_fleet(&change, requested.max(trigger_of(loading.as_ref()))).await,
                 () = passes(next_ping, &self.clock) => {
                     next_ping = Some(self.clock.now() + ping_interval);
                     self.engine.ping().await;
@@ -179,17 +171,17 @@ impl<C: Clock> ReloadTask<C> {
         }
     }
 
-    /// Applies what loading the fleet on its thread has changed.
-    async fn apply_fleet(&mut self, change: &FleetChange) {
+    /// Applies what loading the fleet on its thread has changed. `pending` is as for [`Self::report_ready`].
+    async fn apply_fleet(&mut self, change: &FleetChange, pending: Option<ReloadTrigger>) {
         log_fleet_change(change);
-        if matches!(change, FleetChange::Unchanged | FleetChange::FailedAgain) {
-            return;
+        if !matches!(change, FleetChange::Unchanged | FleetChange::FailedAgain) {
+            self.fleet
+                .check_clients(&self.config, &self.clients.sources());
+            self.configure().await;
+            // The engine has applied it when the status is sent.
+            self.engine.ping().await;
         }
-        self.fleet
-            .check_clients(&self.config, &self.clients.sources());
-        self.configure().await;
-        // The engine has applied it when the status is sent.
-        self.engine.ping().await;
+        self.report_ready(pending);
     }
 
     /// Returns why no client can be loaded, once all secret commands of the start have ended.
@@ -397,6 +389,11 @@ async fn passes<C: Clock>(due: Option<BootTime>, clock: &C) {
         Some(due) => clock.sleep_until(due).await,
         None => pending().await,
     }
+}
+
+/// Returns the trigger of a load that is running.
+fn trigger_of(loading: Option<&(ReloadTrigger, LoadTask)>) -> Option<ReloadTrigger> {
+    loading.map(|(trigger, _)| *trigger)
 }
 
 /// Takes a load that has ended. Dropping the future loses nothing.

@@ -26,7 +26,7 @@ const MIN_SECRET: usize = 32;
 pub struct LoadedFleet {
     /// How the store is reached.
     pub settings: Settings,
-    /// The content of the key file without the newline at its end.
+    /// The content of the key file without the line breaks at its end.
     pub key: Option<Zeroizing<Vec<u8>>>,
     /// The store, as messages and the status show it.
     pub place: String,
