@@ -263,18 +263,10 @@ impl<S: TokenSource, K: Store, C: Clock> Run<'_, S, K, C> {
     async fn request(&mut self, leased: bool) -> Result<Result<Fetched, FetchError>, Fetch> {
         let (fleet, session) = (&self.of.fleet, &mut self.session);
         let extend = async {
-            loop {
-                if !leased {
-                    break;
-                }
-                let due = fleet.clock.now() + EXTEND_EVERY;
-                fleet.clock.sleep_until(due).await;
-                // Without a lease another host may send a request too, which costs no more than that.
-                if let Err(error) = session.extend(LEASE).await {
-                    fleet.failed(&error);
-                    break;
-                }
+            if leased {
+                extend_lease(fleet, session).await;
             }
+            // Without a lease another host may send a request too, which costs no more than that.
             pending::<Infallible>().await
         };
         let fetch = tokio::select! {
@@ -304,6 +296,18 @@ impl<S: TokenSource, K: Store, C: Clock> Run<'_, S, K, C> {
         let of = self.of;
         let scope = &self.occasion.scope;
         of.fleet.monitor.looked_up(&of.client, scope, outcome);
+    }
+}
+
+/// Extends the lease again and again, until that fails.
+async fn extend_lease<K: Store, C: Clock>(fleet: &Fleet<K, C>, session: &mut K::Session) {
+    loop {
+        let due = fleet.clock.now() + EXTEND_EVERY;
+        fleet.clock.sleep_until(due).await;
+        if let Err(error) = session.extend(LEASE).await {
+            fleet.failed(&error);
+            return;
+        }
     }
 }
 

@@ -363,7 +363,8 @@ impl FleetFetch {
     fn postponable(&self) -> Option<Duration> {
         let held = self.occasion.held.as_ref()?;
         let lifetime = held.validity().lifetime;
-        (lifetime >= SHORTEST_POSTPONED && !self.occasion.is_urgent).then_some(lifetime)
+        let is_pressing = self.occasion.is_urgent || self.occasion.ignores_notes;
+        (lifetime >= SHORTEST_POSTPONED && !is_pressing).then_some(lifetime)
     }
 
     /// Returns until when it waits for the holders of leases. The renewal of a short-lived token needs the time for two

@@ -349,13 +349,18 @@ fn failure_of_the_store_delays_a_host_without_a_token_by_at_most_three_seconds()
 }
 
 #[test]
-fn failure_of_the_store_delays_nothing_if_callers_wait_or_the_token_is_short_lived() {
+fn failure_of_the_store_delays_nothing_if_callers_wait_after_a_reload_or_with_a_short_lived_token()
+{
     let urgent = Occasion {
         is_urgent: true,
         ..occasion(held("old", HOUR, SECOND * 900))
     };
+    let reloaded = Occasion {
+        ignores_notes: true,
+        ..occasion(held("old", HOUR, SECOND * 900))
+    };
     let short = occasion(held("old", SECOND * 299, SECOND * 100));
-    for occasion in [urgent, short] {
+    for occasion in [urgent, reloaded, short] {
         let (mut run, _) = Run::start(occasion);
         let step = run.store_failed(START);
         assert!(matches!(step, Step::Request { leased: false }), "{step:?}");
