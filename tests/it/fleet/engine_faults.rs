@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::hosts::{
     COLD_EXTRA, Fleet, SHORT, SLACK, client, domo, engine, fleet_status, host_folder, metric,
-    renew, section, shared_token, start, start_all_in, start_with_metrics, token_of, tokens_of,
-    wait_for_metric, write_private,
+    rejected, renew, section, shared_token, start, start_all_in, start_with_metrics, token_of,
+    tokens_of, wait_for_metric, write_private,
 };
 use crate::common::redis::{acl_line, free_port};
 use crate::common::wait::until;
@@ -144,7 +144,7 @@ fn read_only_engine_still_gives_its_token_and_delays_a_cold_caller_little() {
     fleet.engine.cli(&["REPLICAOF", "127.0.0.1", &nowhere]);
     assert_alone(&fleet.config(), "read_only");
     fleet.engine.cli(&["REPLICAOF", "NO", "ONE"]);
-    let shared = token_of(&fleet.host());
+    let shared = fleet.publish_token();
     fleet.engine.cli(&["REPLICAOF", "127.0.0.1", &nowhere]);
     assert_eq!(token_of(&fleet.host()), shared);
     assert_eq!(fleet.requests(), 2);
@@ -155,7 +155,7 @@ fn engine_restarted_without_data_costs_one_request() {
     let Some(mut fleet) = Fleet::start(HOUR) else {
         return;
     };
-    let old = token_of(&fleet.host());
+    let old = fleet.publish_token();
     fleet.engine.kill();
     fleet.engine.restart();
     let hosts = fleet.hosts(2);
@@ -183,7 +183,7 @@ fn callers_of_a_valid_token_do_not_wait_for_a_hanging_engine() {
     let mut host = fleet.host();
     let held = token_of(&host);
     fleet.engine.pause();
-    let renewing = host.helper(&["--renew", "--timeout", "60", "data"]);
+    let renewing = host.helper(&[&rejected(&host, "data"), "--timeout", "60", "data"]);
     let renewing = { renewing }.spawn().unwrap();
     host.wait_for_log("received request");
     let broker = host.broker();

@@ -31,10 +31,7 @@ fn host_killed_while_it_fetches_is_replaced_when_its_lease_lapses() {
         return;
     };
     let mut first = fetching_host(&fleet);
-    let mut others = fleet.hosts(2);
-    for host in &mut others {
-        host.wait_for_log("started");
-    }
+    let others = fleet.hosts(2);
     first.signal("-KILL");
     first.wait();
     let (took, ()) = timed(|| drop(shared_token(&others)));

@@ -57,6 +57,21 @@ impl Fleet {
         start(&self.config())
     }
 
+    /// Starts a host, waits until it has published its token, and ends it. Returns the token.
+    pub(super) fn publish_token(&self) -> String {
+        let host = self.host();
+        let token = token_of(&host);
+        until(|| {
+            let keys = self.keys(":token");
+            if keys.is_empty() {
+                Err("not published")
+            } else {
+                Ok(())
+            }
+        });
+        token
+    }
+
     /// Starts hosts at the same time.
     pub(super) fn hosts(&self, count: usize) -> Vec<Daemon> {
         start_all(&vec![self.config(); count])
@@ -201,13 +216,16 @@ pub(super) fn fleet_status(host: &Daemon) -> Value {
     host.status()["broker"]["fleet"].clone()
 }
 
+/// Returns the option that reports the rejection of the host's token.
+pub(super) fn rejected(host: &Daemon, scope: &str) -> String {
+    let generation = host.status_of(scope)["generation"].to_string();
+    format!("--renew={}", generation.trim_matches('"'))
+}
+
 /// Reports the token's rejection by Domo and returns the next one.
 #[track_caller]
 pub(super) fn renew(host: &Daemon) -> String {
-    let generation = host.status_of("data")["generation"].to_string();
-    let generation = generation.trim_matches('"');
-    let renew = format!("--renew={generation}");
-    token(&host.ask(&[&renew, "--timeout", "60", "data"]))
+    token(&host.ask(&[&rejected(host, "data"), "--timeout", "60", "data"]))
 }
 
 /// Returns the value of a metric whose line starts like this, or 0 if there is none.

@@ -7,7 +7,7 @@ use std::process::{ChildStdout, Stdio};
 use domo_sandbox::{Fault, Sandbox};
 
 use super::hosts::{
-    SECRET, SHORT, engine, host_folder, keys, section, start_all_in, write_private,
+    SECRET, SHORT, engine, host_folder, keys, rejected, section, start_all_in, write_private,
 };
 use crate::common::process::KillOnDrop;
 use crate::common::redis::Redis;
@@ -115,7 +115,7 @@ fn engine_sees_no_token_secret_client_scope_or_host() {
     assert_eq!(tokens[0], tokens[1]);
     let first = keys(&engine, ":token").remove(0);
     let before = engine.cli(&["GET", &first]);
-    token(&hosts[0].ask(&["--renew", "--timeout", "60", SCOPE]));
+    token(&hosts[0].ask(&[&rejected(&hosts[0], SCOPE), "--timeout", "60", SCOPE]));
     until(|| {
         let now = engine.cli(&["GET", &first]);
         if now == before {

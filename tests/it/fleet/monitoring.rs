@@ -126,7 +126,7 @@ fn lifetime_below_20_s_turns_sharing_off_and_is_logged_once() {
     let Some(fleet) = Fleet::start(std::time::Duration::from_secs(4)) else {
         return;
     };
-    let hosts = fleet.hosts(2);
+    let mut hosts = fleet.hosts(2);
     for host in &hosts {
         token_of(host);
     }
@@ -141,4 +141,7 @@ fn lifetime_below_20_s_turns_sharing_off_and_is_logged_once() {
         }
     });
     assert!(fleet.keys(":token").is_empty());
+    let (_, log) = hosts.remove(0).stop();
+    let notices = log.matches("too short to share tokens").count();
+    assert_eq!(notices, 1, "{log}");
 }

@@ -3,8 +3,10 @@
 use super::hosts::{
     Fleet, SHORT, client, fleet_status, origin, renew, section, shared_token, start, token_of,
 };
+use crate::common::wait::until;
 use crate::common::{CLIENT_ID, Daemon, HOUR, PATIENCE};
 use domo_sandbox::Fault;
+use domo_token_client::clock::boot_now;
 
 #[test]
 fn three_cold_hosts_send_one_request_and_serve_the_same_token() {
@@ -74,14 +76,27 @@ fn secret_rotated_host_by_host_makes_two_fleets_meanwhile() {
     let Some(fleet) = Fleet::start(HOUR) else {
         return;
     };
-    let mut hosts = fleet.hosts(3);
-    let old = shared_token(&hosts);
+    let first = fleet.host();
+    let old = token_of(&first);
+    let mut hosts = vec![first];
+    hosts.extend(fleet.hosts(2));
+    shared_token(&hosts);
+    let obtained = boot_now();
+    // A token is taken if it outlives the one held by more than a second.
+    until(|| {
+        let age = boot_now().saturating_since(obtained);
+        if age.as_millis() > 1500 {
+            Ok(())
+        } else {
+            Err(age)
+        }
+    });
     let secret = "c4nary-second-secret-of-a-fleet-never-to-be-seen";
     fleet.sandbox.add_client(CLIENT_ID, secret, &["data"]);
     let rotate = |host: &mut Daemon| {
         host.write("acme.secret", &format!("{secret}\n"));
         assert!(host.reload().contains("config loaded"));
-        crate::common::wait::until(|| {
+        until(|| {
             let now = token_of(host);
             if now == old {
                 Err("the token of the old secret")
@@ -121,14 +136,18 @@ fn another_prefix_or_key_file_is_another_fleet() {
     let Some(fleet) = Fleet::start(HOUR) else {
         return;
     };
-    let first = token_of(&fleet.host());
-    let other = token_of(&start(&fleet.config_with("prefix = \"other-1\"")));
-    assert_ne!(first, other);
+    let first = fleet.publish_token();
+    let other = start(&fleet.config_with("prefix = \"other-1\""));
+    assert_ne!(token_of(&other), first);
     let folder = super::hosts::host_folder(&fleet.config_with("key_file = \"fleet.key\""));
     super::hosts::write_private(&folder, "fleet.key", "0123456789abcdef0123456789abcdef\n");
-    assert_ne!(token_of(&Daemon::start_in(folder)), first);
+    let sealed_otherwise = Daemon::start_in(folder);
+    assert_ne!(token_of(&sealed_otherwise), first);
     assert_eq!(fleet.requests(), 3);
-    assert_eq!(fleet.keys(":token").len(), 3);
+    until(|| {
+        let keys = fleet.keys(":token");
+        if keys.len() == 3 { Ok(()) } else { Err(keys) }
+    });
     let names = fleet.engine.cli(&["KEYS", "other-1:{*}:token"]);
     assert_eq!(names.lines().count(), 1, "{names}");
 }
@@ -172,10 +191,10 @@ fn rejected_token_is_replaced_by_a_newer_one_of_the_fleet_or_renewed() {
     };
     let hosts = fleet.hosts(2);
     let first = shared_token(&hosts);
-    let obtained = domo_token_client::clock::boot_now();
+    let obtained = boot_now();
     // A token is taken if it outlives the one held by more than a second, and clocks add to that.
-    crate::common::wait::until(|| {
-        let age = domo_token_client::clock::boot_now().saturating_since(obtained);
+    until(|| {
+        let age = boot_now().saturating_since(obtained);
         if age.as_millis() > 2500 {
             Ok(())
         } else {

@@ -15,8 +15,10 @@ fn failover_of_sentinels_costs_no_request() {
     let addresses = engines
         .toml()
         .replacen('[', &format!("[\"127.0.0.1:{}\", ", free_port()), 1);
-    let config =
-        client(&domo) + &format!("\n[fleet]\nsentinels = {addresses}\nservice = \"{SERVICE}\"\n");
+    let config = client(&domo)
+        + &format!(
+            "\n[fleet]\nurl = \"redis:///0\"\nsentinels = {addresses}\nservice = \"{SERVICE}\"\n"
+        );
     let first = start(&config);
     let token = token_of(&first);
     assert_eq!(fleet_status(&first)["up"], true);
