@@ -48,13 +48,13 @@ impl Schedule {
         let Some(attempt) = self.attempt(fetch_id) else {
             return;
         };
-        if attempt.requested {
+        if attempt.requested.is_some() {
             return;
         }
         self.requests += 1;
         self.state = State::Fetching {
             attempt: Attempt {
-                requested: true,
+                requested: Some(now),
                 ..attempt
             },
             abort_at: now + request_timeout(self.lifetime) + REQUEST_GRACE,

@@ -251,6 +251,21 @@ fn fetch_postponed_without_a_valid_token_is_a_failure() {
 }
 
 #[test]
+fn floor_counts_from_the_request_of_a_fetch_that_waited_for_another_host() {
+    let mut schedule = sharing();
+    let fetch_id = schedule.start(jitter(0.0, 1), START);
+    let sent = START + SECOND * 30;
+    schedule.handle_requested(fetch_id, sent);
+    let fetched = Fetched {
+        expires: Some(sent + HOUR),
+        renew_at: Some(sent),
+        ..fetched("first", HOUR)
+    };
+    schedule.handle_fetched(fetch_id, Ok(fetched), sent + SECOND);
+    assert_eq!(schedule.poll_timeout(), Some(sent + floor(HOUR)));
+}
+
+#[test]
 fn renewal_time_of_the_source_is_used_but_not_before_the_floor() {
     let floor_at = START + floor(HOUR);
     for (at, due) in [
