@@ -56,6 +56,12 @@ bench *ARGS: helper
 soak SECONDS='1200':
     cargo bench --locked --bench load -- --soak {{SECONDS}} --write docs/soak.svg
 
+# Runs three daemons and a redis-server with faults of all of them and of Domo, and prints a report. A seed repeats the
+# faults of a run. Needs redis-server.
+fleet-soak MINUTES='20' SEED='':
+    DOMO_TOKEN_FLEET_MINUTES={{MINUTES}} DOMO_TOKEN_FLEET_SEED={{SEED}} \
+        cargo test --locked --test it fleet::soak:: -- --ignored --nocapture
+
 # Compares with oidc-agent and git credential-cache; benches/peers/compare.py lists the required programs.
 peers *ARGS:
     cargo build --locked --release --workspace --bins

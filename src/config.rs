@@ -9,6 +9,7 @@ mod client;
 mod environment;
 mod error;
 mod find_file;
+mod fleet;
 mod id_and_secret;
 mod invisible_char;
 mod limits;
@@ -25,7 +26,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::named_path::NamedPath;
 use crate::platform::file_watch::Stamp;
@@ -40,6 +41,7 @@ pub use error::ConfigError;
 pub use find_file::{
     explicit_config_path, find, host_config_path, locate, path_in, user_config_path, xdg_path_in,
 };
+pub use fleet::{ClientCertificate, FleetAddress, FleetConfig, FleetServers};
 pub use id_and_secret::{
     IN_QUOTES, is_placeholder, is_quote, is_quoted, is_uuid, is_valid_client_id, is_valid_secret,
     validate_id, without_mark,
@@ -65,6 +67,15 @@ pub const ENV_CLIENT: &str = "default";
 /// The variable with the secret of the client that the environment alone configures.
 pub const ENV_SECRET: &str = "DOMO_CLIENT_SECRET";
 
+/// The variable with the URL of the server through which hosts share tokens.
+const FLEET_URL: &str = "DOMO_FLEET_URL";
+
+/// The variable with the path of the file with the password for that server.
+const FLEET_PASSWORD_FILE: &str = "DOMO_FLEET_PASSWORD_FILE";
+
+/// The variable with the path of the CA certificates of that server.
+pub(crate) const FLEET_CA_FILE: &str = "DOMO_FLEET_CA_FILE";
+
 /// The error about an audit file that the daemon uses for something else.
 pub const AUDIT_IN_USE: &str = "must not be the config, a file that it names, the socket or the \
                                 socket's lock; choose another file";
@@ -87,6 +98,8 @@ pub struct Config {
     pub log: LogSettings,
     pub metrics: MetricsSettings,
     pub audit: AuditSettings,
+    /// The server through which hosts share tokens.
+    pub fleet: Option<FleetConfig>,
     /// The API clients by name; never empty.
     pub clients: BTreeMap<String, ClientConfig>,
     /// Warnings that the daemon logs at start.
@@ -132,7 +145,7 @@ pub enum IdSource {
     File(NamedPath),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum SecretSource {
     Inline(SecretString),
     File(NamedPath),
@@ -143,6 +156,30 @@ pub enum SecretSource {
     /// What a command prints.
     Command(SecretCommand),
 }
+
+impl PartialEq for SecretSource {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Inline(one), Self::Inline(other)) => {
+                one.expose_secret() == other.expose_secret()
+            }
+            (Self::File(one), Self::File(other)) => one == other,
+            (Self::Env(one), Self::Env(other))
+            | (Self::Credential(one), Self::Credential(other)) => one == other,
+            (Self::Command(one), Self::Command(other)) => one == other,
+            (
+                Self::Inline(_)
+                | Self::File(_)
+                | Self::Env(_)
+                | Self::Credential(_)
+                | Self::Command(_),
+                _,
+            ) => false,
+        }
+    }
+}
+
+impl Eq for SecretSource {}
 
 /// A command that prints a secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -229,8 +266,9 @@ impl Config {
     /// Returns the files that it refers to: ids, secrets, certificates.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
-        let clients = self.clients.values();
-        clients.flat_map(ClientConfig::files).collect()
+        let clients = self.clients.values().flat_map(ClientConfig::files);
+        let fleet = self.fleet.iter().flat_map(FleetConfig::files);
+        clients.chain(fleet).collect()
     }
 
     /// Returns the files that must not be the audit file: its own, those that it refers to, and the socket

@@ -9,10 +9,14 @@
 //! - `server`: the other end of a connection, and its name in messages.
 //! - `ca_file`: certificates in a file.
 //! - `trust`: the system's trust store, and TLS configurations shared by what they trust.
+//! - `client_certificate`: by which a server recognizes this client.
+//! - `direct`: connections that are not for HTTP, to the store of a fleet.
 //! - `tls_error`: why TLS failed.
 //! - `error`: why there is no connection.
 
 mod ca_file;
+mod client_certificate;
+mod direct;
 mod error;
 mod handshake;
 mod happy_eyeballs;
@@ -35,6 +39,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 use url::{Host, Url};
 
+pub(crate) use client_certificate::Identity;
+pub(crate) use direct::{DirectConnector, DirectTls};
 pub use error::{ConnectError, ConnectFailure};
 pub(crate) use error::{innermost, is_closed};
 pub use handshake::Diagnosis;
@@ -46,10 +52,11 @@ use crate::config::{Naming, Setting};
 use crate::credentials::ProxyLogin;
 use crate::platform::clock::timer_now;
 use crate::platform::descriptors::{self, RAISE_LIMIT};
+use client_certificate::{ClientCertificate, Offer};
 use handshake::Handshake;
 use name_lookup::Resolver;
 use server::{Server, address_of};
-use trust::{NoClientCertificate, Trust, TrustStores};
+use trust::{Trust, TrustStores};
 
 /// How long TCP, a proxy's tunnel and TLS may take together.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,7 +84,7 @@ pub struct Proxy {
     pub login: Option<ProxyLogin>,
 }
 
-/// Makes connections, all of them directly or all of them through one proxy.
+/// Makes connections for HTTP, all of them directly or all of them through one proxy.
 pub struct Connector {
     resolver: Arc<Resolver>,
     trust: Arc<Trust>,
@@ -156,15 +163,15 @@ impl Connector {
         };
         let first = proxy.as_ref().map_or(&target, |(server, _)| server);
         let tls = if target.is_tls || first.is_tls {
-            Some(self.tls(&server_name, deadline).await?)
+            Some(tls_config(&self.trust, &server_name, deadline).await?)
         } else {
             None
         };
-        let mut addresses = self.addresses(first, deadline).await?;
+        let mut addresses = addresses(&self.resolver, first, deadline).await?;
         if !target.is_tls {
             addresses = loopback_only(addresses, &target)?;
         }
-        let client_certificate = Arc::new(NoClientCertificate::default());
+        let client_certificate = Arc::new(ClientCertificate::new(Offer::Unsupported));
         let diagnosis = Diagnosis {
             server_name,
             client_certificate,
@@ -216,55 +223,54 @@ impl Connector {
         }
         Ok(server)
     }
+}
 
-    async fn tls(
-        &self,
-        server_name: &str,
-        deadline: Instant,
-    ) -> Result<Arc<ClientConfig>, ConnectError> {
-        let config = timeout_at(deadline, self.trust.config()).await;
-        let late = |_| ConnectError::timed_out("the system's trust store was not read in time");
-        config.map_err(late)?.map_err(|error| {
-            ConnectError::tls(format!(
-                "cannot verify {server_name}: cannot use the system's trust store: {error}"
-            ))
-        })
-    }
+async fn tls_config(
+    trust: &Trust,
+    server_name: &str,
+    deadline: Instant,
+) -> Result<Arc<ClientConfig>, ConnectError> {
+    let config = timeout_at(deadline, trust.config()).await;
+    let late = |_| ConnectError::timed_out("the system's trust store was not read in time");
+    config.map_err(late)?.map_err(|error| {
+        ConnectError::tls(format!(
+            "cannot verify {server_name}: cannot use the system's trust store: {error}"
+        ))
+    })
+}
 
-    async fn addresses(
-        &self,
-        server: &Server,
-        deadline: Instant,
-    ) -> Result<Vec<SocketAddr>, ConnectError> {
-        let shown = &server.shown;
-        let literal = |address: IpAddr| vec![SocketAddr::new(address, 0)];
-        let mut found = match &server.host {
-            Host::Ipv4(address) => literal(IpAddr::from(*address)),
-            Host::Ipv6(address) => literal(IpAddr::from(*address)),
-            Host::Domain(name) => {
-                let lookup = timeout_at(deadline, self.resolver.addresses(name)).await;
-                let late = |_| {
-                    let hint = self.resolver.late_hint();
-                    let host = server.shown_host();
-                    let message =
-                        format!("no response from the resolver for {host} in time; {hint}");
-                    ConnectError::timed_out(message)
-                };
-                lookup.map_err(late)?.map_err(|error| {
-                    let message = error.to_string();
-                    let general = "failed to lookup address information: ";
-                    let message = message.strip_prefix(general).unwrap_or(&message);
-                    let hint = hint_of(&error);
-                    ConnectError::unreachable(format!("cannot resolve {shown}: {message}{hint}"))
-                })?
-            }
-        };
-        // The scope of an IPv6 address is kept.
-        for address in &mut found {
-            address.set_port(server.port);
+async fn addresses(
+    resolver: &Arc<Resolver>,
+    server: &Server,
+    deadline: Instant,
+) -> Result<Vec<SocketAddr>, ConnectError> {
+    let shown = &server.shown;
+    let literal = |address: IpAddr| vec![SocketAddr::new(address, 0)];
+    let mut found = match &server.host {
+        Host::Ipv4(address) => literal(IpAddr::from(*address)),
+        Host::Ipv6(address) => literal(IpAddr::from(*address)),
+        Host::Domain(name) => {
+            let lookup = timeout_at(deadline, resolver.addresses(name)).await;
+            let late = |_| {
+                let hint = resolver.late_hint();
+                let host = server.shown_host();
+                let message = format!("no response from the resolver for {host} in time; {hint}");
+                ConnectError::timed_out(message)
+            };
+            lookup.map_err(late)?.map_err(|error| {
+                let message = error.to_string();
+                let general = "failed to lookup address information: ";
+                let message = message.strip_prefix(general).unwrap_or(&message);
+                let hint = hint_of(&error);
+                ConnectError::unreachable(format!("cannot resolve {shown}: {message}{hint}"))
+            })?
         }
-        Ok(found)
+    };
+    // The scope of an IPv6 address is kept.
+    for address in &mut found {
+        address.set_port(server.port);
     }
+    Ok(found)
 }
 
 fn hint_of(error: &io::Error) -> &'static str {

@@ -5,6 +5,7 @@ mod audit_file_conflict;
 mod checked_file;
 mod command;
 mod command_program;
+mod fleet;
 mod ini;
 mod paste_mistake;
 #[cfg_attr(windows, path = "credentials/permission_advice_windows.rs")]
@@ -14,6 +15,7 @@ mod pydomo_file;
 mod secret_text;
 
 pub(crate) use command_program::paste_mistake as command_mistake;
+pub use fleet::{FleetFiles, MIN_FLEET_KEY, fleet_files};
 pub use paste_mistake::PasteMistake;
 pub use proxy_login::{ProxyLogin, proxy_login};
 
@@ -130,8 +132,10 @@ pub enum CredentialsError {
         problem: String,
     },
     /// The command that prints the secret failed or timed out. Another run may succeed.
-    #[error("{SECRET} from the command {program}: {problem}")]
+    #[error("{what} from the command {program}: {problem}")]
     Command {
+        /// Which credential.
+        what: &'static str,
         /// The program, as messages show it.
         program: String,
         problem: String,
@@ -169,23 +173,32 @@ pub fn load(client: &ClientConfig, env: Env) -> Result<Credentials, CredentialsE
         IdSource::Inline(id) => id.clone(),
         IdSource::File(path) => read_id(path)?,
     };
-    let client_secret = match secret {
-        SecretSource::Inline(secret) => without_mark(secret.expose_secret()).into(),
+    Ok(Credentials {
+        client_id,
+        client_secret: read_secret(secret, SECRET, readers, env)?,
+    })
+}
+
+/// Reads a secret from its source.
+fn read_secret(
+    source: &SecretSource,
+    what: &'static str,
+    readers: Readers,
+    env: Env,
+) -> Result<SecretString, CredentialsError> {
+    match source {
+        SecretSource::Inline(secret) => Ok(without_mark(secret.expose_secret()).into()),
         SecretSource::File(path) => {
-            let bytes = checked_file::read(path, SECRET, readers, MAX_SECRET)?;
-            check_secret(&bytes, &path.shown())?
+            let bytes = checked_file::read(path, what, readers, MAX_SECRET)?;
+            check_secret(&bytes, what, &path.shown())
         }
         SecretSource::Env(name) => {
             command::withhold(name);
-            from_env(name, env)?
+            from_env(name, what, env)
         }
-        SecretSource::Credential(name) => from_systemd(name, env)?,
-        SecretSource::Command(command) => command::run(command, env)?,
-    };
-    Ok(Credentials {
-        client_id,
-        client_secret,
-    })
+        SecretSource::Credential(name) => from_systemd(name, what, env),
+        SecretSource::Command(command) => command::run(command, what, env),
+    }
 }
 
 /// Opens and reads a config file.
@@ -227,11 +240,7 @@ pub fn read_certificates(path: &NamedPath) -> Result<Vec<u8>, CredentialsError> 
 }
 
 fn readers(client: &ClientConfig) -> Readers {
-    if client.allow_world_readable_secret {
-        Readers::AllAsConfigured
-    } else {
-        Readers::Owner
-    }
+    Readers::of_secret(client.allow_world_readable_secret)
 }
 
 const SECRET: &str = "client secret";
@@ -244,28 +253,32 @@ fn unusable(what: &'static str, from: &str, problem: &str) -> CredentialsError {
     }
 }
 
-fn from_env(name: &str, env: Env) -> Result<SecretString, CredentialsError> {
+fn from_env(name: &str, what: &'static str, env: Env) -> Result<SecretString, CredentialsError> {
     let from = format!("${}", ShownName(name));
     let unset = || {
         let problem = "the variable is not set in this environment; export it, or set it in a file of \
                        EnvironmentFile= in the unit";
-        unusable(SECRET, &from, problem)
+        unusable(what, &from, problem)
     };
     let value = env(name).ok_or_else(unset)?;
     let text = value
         .into_string()
-        .map_err(|_| unusable(SECRET, &from, "not UTF-8"))?;
+        .map_err(|_| unusable(what, &from, "not UTF-8"))?;
     let text = Zeroizing::new(text);
-    check_secret(text.as_bytes(), &from)
+    check_secret(text.as_bytes(), what, &from)
 }
 
 /// Reads a systemd credential. Its owner and mode are not checked, because systemd creates it for this service in a
 /// directory that no other one can enter.
-fn from_systemd(name: &str, env: Env) -> Result<SecretString, CredentialsError> {
+fn from_systemd(
+    name: &str,
+    what: &'static str,
+    env: Env,
+) -> Result<SecretString, CredentialsError> {
     let directory = env("CREDENTIALS_DIRECTORY").ok_or_else(|| {
         let from = format!("systemd credential \"{}\"", ShownName(name));
         let problem = "$CREDENTIALS_DIRECTORY is not set: add LoadCredential= to the unit";
-        unusable(SECRET, &from, problem)
+        unusable(what, &from, problem)
     })?;
     let directory = PathBuf::from(directory);
     let (path, name) = (directory.join(name), ShownName(name));
@@ -275,16 +288,16 @@ fn from_systemd(name: &str, env: Env) -> Result<SecretString, CredentialsError> 
             "no such credential: add LoadCredential={name}: and its source to the \
                                unit"
         );
-        return Err(unusable(SECRET, &shown, &problem));
+        return Err(unusable(what, &shown, &problem));
     }
     let read = checked_file::read_unchecked(&path, MAX_SECRET);
     let (_, bytes) = read.map_err(|source| CredentialsError::Read {
-        what: SECRET,
+        what,
         advice: on_unreadable(&path, &shown, &source, Naming::Keys),
         path: shown.clone(),
         source,
     })?;
-    check_secret(&bytes, &shown)
+    check_secret(&bytes, what, &shown)
 }
 
 /// Reads a client id from a file. All users may read it, but one that could write it would decide which tokens are
@@ -313,7 +326,9 @@ mod tests {
     fn missing_systemd_credential_is_reported_as_missing_in_the_unit() {
         let folder = tempfile::tempdir().unwrap();
         let variable = |_: &str| Some(folder.path().into());
-        let error = from_systemd("domo", &variable).unwrap_err().to_string();
+        let error = from_systemd("domo", SECRET, &variable)
+            .unwrap_err()
+            .to_string();
         assert!(
             error.ends_with("add LoadCredential=domo: and its source to the unit"),
             "{error}"

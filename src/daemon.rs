@@ -3,6 +3,7 @@
 mod error;
 mod services;
 mod clients;
+mod fleet;
 pub(crate) mod runtime_directory;
 mod socket_path;
 mod reload;
@@ -22,7 +23,7 @@ use crate::config::{Config, Env, Limits};
 use crate::connect::Shared;
 use crate::fdstore::StoredTokens;
 use crate::load::{FileStamps, LoadedConfig, SecretCommands};
-use crate::platform::clock::{BootTime, Clock, SystemClock};
+use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::file_watch::Files;
 use crate::platform::logging::Levels;
 use crate::platform::signals::Signal;
@@ -33,6 +34,7 @@ use crate::source::Source;
 
 use clients::{Clients, LoadChange, Rerun};
 pub use error::{DaemonError, EX_CONFIG};
+use fleet::{Fleet, log_fleet_change};
 use reload::{ReloadTask, broker_config, log_load_change};
 use services::Services;
 pub use socket_path::check_socket;
@@ -78,15 +80,15 @@ pub async fn run(
     let (shared, clock) = (Shared::default(), SystemClock::new());
     let started = clock.now();
     let (files, loaded) = LoadedConfig::new(Arc::new(config), env, &BTreeMap::new(), &shared);
-    let (config, mut clients, changes) = first_clients(loaded, started)?;
-    let broker_config = broker_config(&config, &clients, started, started);
+    let (config, mut clients, fleet, changes) = first_clients(loaded, env, &shared, &clock)?;
+    let broker_config = broker_config(&config, &clients, &fleet, started, started);
     let broker = broker_with(inherited.stored, broker_config, &clock);
     let mut services = Services::new(&config)?;
     let audit_task = services.start_audit(&broker);
-    let (engine, handle) = Engine::new(&broker, clients.for_broker());
+    broker.set_fleet(fleet.monitor(started));
+    let (engine, handle) = Engine::new(&broker, fleet.share(clients.for_broker()));
     let listener = socket.listen(&callers)?;
-    log_start(&config, &changes);
-    info!(socket = %socket.shown(), clients = config.clients.len(), "started");
+    log_start(&config, &changes, &socket);
     ready(socket.path());
     systemd::ready(&broker.summary());
 
@@ -110,6 +112,7 @@ pub async fn run(
         config,
         config_loaded: started,
         clients,
+        fleet,
         shared,
         commands: SecretCommands::new(),
         config_error: None,
@@ -135,20 +138,30 @@ pub async fn run(
     result
 }
 
-/// Returns the clients at a start, unless none can ever be loaded.
-fn first_clients(loaded: LoadedConfig, now: BootTime) -> Result<FirstClients, DaemonError> {
+/// Returns the clients and the fleet at a start, unless no client can ever be loaded.
+fn first_clients(
+    loaded: LoadedConfig,
+    env: Env<'static>,
+    shared: &Shared,
+    clock: &SystemClock,
+) -> Result<FirstClients, DaemonError> {
+    let now = clock.now();
     let mut clients = Clients::new();
     let (changes, _) = clients.apply(loaded.candidates, Rerun::All, now);
     if let Some(reasons) = clients.out_of_descriptors() {
         return Err(DaemonError::Exhausted(reasons));
     }
-    match clients.all_failed() {
-        Some(reasons) => Err(DaemonError::NoClient(reasons)),
-        None => Ok((loaded.config, clients, changes)),
+    if let Some(reasons) = clients.all_failed() {
+        return Err(DaemonError::NoClient(reasons));
     }
+    let (config, mut fleet) = (loaded.config, Fleet::new(env, shared.clone()));
+    let change = fleet.apply(config.fleet.as_ref(), loaded.fleet, Rerun::All, now);
+    log_fleet_change(&change);
+    fleet.check_clients(&config, &clients.sources(), clock);
+    Ok((config, clients, fleet, changes))
 }
 
-type FirstClients = (Arc<Config>, Clients<Source>, Vec<LoadChange>);
+type FirstClients = (Arc<Config>, Clients<Source>, Fleet, Vec<LoadChange>);
 
 /// Returns a broker with the tokens that the last process had stored, if the config permits that.
 fn broker_with<C: Clock>(stored: Vec<File>, config: BrokerConfig, clock: &C) -> Broker<C> {
@@ -182,7 +195,7 @@ fn limits_within_nofile(config: &Config) -> Limits {
     limits
 }
 
-fn log_start(config: &Config, changes: &[LoadChange]) {
+fn log_start(config: &Config, changes: &[LoadChange], socket: &Socket) {
     changes.iter().for_each(log_load_change);
     for notice in &config.notices {
         warn!("{notice}");
@@ -191,6 +204,7 @@ fn log_start(config: &Config, changes: &[LoadChange]) {
     if rustix::process::geteuid().is_root() {
         info!("running as root; a dedicated user is sufficient");
     }
+    info!(socket = %socket.shown(), clients = config.clients.len(), "started");
 }
 
 /// Watches the files that the daemon was loaded from, and its sockets, whose changes are received.

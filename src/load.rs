@@ -2,6 +2,7 @@
 //! for the daemon at its start and at a reload, and for the commands `check` and `init`.
 
 mod config_file;
+mod fleet;
 mod proxy_login_fingerprint;
 mod secret_commands;
 
@@ -20,6 +21,8 @@ use crate::source::{Origin, Source, SourceError};
 use domo_token_core::scheduler::ProxyLoginId;
 
 pub use config_file::{ConfigLoadError, load_config, parse_config};
+pub use fleet::{FleetError, LoadedFleet};
+pub(crate) use fleet::{FleetInputs, FleetProgress, FleetResult, load_fleet, place_of};
 pub(crate) use secret_commands::SecretCommands;
 
 /// Files, each with its stamp from just before it was read.
@@ -131,10 +134,12 @@ impl CommandInputs {
     }
 }
 
-/// A config with its clients, loaded as far as that takes no secret command.
+/// A config with its clients and its fleet, loaded as far as that takes no secret command.
 pub(crate) struct LoadedConfig {
     pub(crate) config: Arc<Config>,
     pub(crate) candidates: BTreeMap<String, Candidate>,
+    /// `None` if the config has no fleet.
+    pub(crate) fleet: Option<FleetProgress>,
 }
 
 impl LoadedConfig {
@@ -161,8 +166,15 @@ impl LoadedConfig {
             let scopes = client.tokens.iter().cloned().collect();
             candidates.insert(name.clone(), Candidate { scopes, progress });
         }
+        let fleet = config.fleet.as_ref();
+        let fleet = fleet.map(|fleet| FleetProgress::of(fleet, env, &others, shared));
         let files = own.into_iter().chain(others).collect();
-        (files, Self { config, candidates })
+        let loaded = Self {
+            config,
+            candidates,
+            fleet,
+        };
+        (files, loaded)
     }
 }
 

@@ -10,12 +10,17 @@ use std::future::Future;
 use std::sync::Arc;
 
 use domo_token_core::fetch::{Fetch, Occasion, Progress};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::config::ClientConfig;
 use crate::connect::Shared;
 use crate::credentials::{Credentials, ProxyLogin};
+use crate::platform::clock::SystemClock;
+use crate::store::redis::RedisStore;
 use domo::{DomoSource, Registration};
+use fleet::{Fleet, FleetSource};
+use sealing::FleetKeys;
 
 pub use domo::SourceError;
 
@@ -40,8 +45,13 @@ pub struct Origin {
 /// The source that the config chooses for a client.
 pub enum Source {
     /// Domo's token endpoint.
-    Domo(DomoSource),
+    Domo(Arc<DomoSource>),
+    /// The same, whose tokens hosts share.
+    Fleet(FleetSource<Arc<DomoSource>, RedisStore, SystemClock>),
 }
+
+/// The fleet of the daemon.
+pub type DaemonFleet = Fleet<RedisStore, SystemClock>;
 
 impl Source {
     /// Returns `previous` if it has the same endpoint and credentials, else a new source. Sources with the same `shared`
@@ -64,7 +74,14 @@ impl Source {
             return Ok(Arc::clone(previous));
         }
         let source = DomoSource::new(registration, shared)?;
-        Ok(Arc::new(Self::Domo(source)))
+        Ok(Arc::new(Self::Domo(Arc::new(source))))
+    }
+
+    /// Returns a source of the same tokens, which `fleet` shares.
+    #[must_use]
+    pub fn shared(&self, fleet: &Arc<DaemonFleet>, keys: FleetKeys, client: &str) -> Self {
+        let domo = Arc::clone(self.domo());
+        Self::Fleet(FleetSource::new(domo, Arc::clone(fleet), keys, client))
     }
 
     #[must_use]
@@ -76,6 +93,11 @@ impl Source {
         }
     }
 
+    /// Returns the secret, from which the keys that seal shared tokens are derived.
+    pub(crate) fn client_secret(&self) -> &SecretString {
+        self.registration().client_secret()
+    }
+
     /// Returns what is unusual about its credentials, each with what to do.
     #[must_use]
     pub fn credential_warnings(&self) -> Vec<String> {
@@ -83,8 +105,13 @@ impl Source {
     }
 
     fn registration(&self) -> &Registration {
+        self.domo().registration()
+    }
+
+    fn domo(&self) -> &Arc<DomoSource> {
         match self {
-            Self::Domo(source) => source.registration(),
+            Self::Domo(source) => source,
+            Self::Fleet(source) => source.source(),
         }
     }
 }
@@ -95,9 +122,22 @@ impl TokenSource for Source {
         occasion: &Occasion,
         on_progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Fetch {
-        let Occasion { scope, timeout, .. } = occasion;
         match self {
-            Self::Domo(source) => source.fetch(scope, *timeout, on_progress).await.into(),
+            Self::Domo(source) => source.fetch(occasion, on_progress).await,
+            Self::Fleet(source) => source.fetch(occasion, on_progress).await,
         }
+    }
+}
+
+impl TokenSource for Arc<DomoSource> {
+    async fn fetch(
+        &self,
+        occasion: &Occasion,
+        on_progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Fetch {
+        let Occasion { scope, timeout, .. } = occasion;
+        DomoSource::fetch(self, scope, *timeout, on_progress)
+            .await
+            .into()
     }
 }

@@ -1,6 +1,8 @@
 //! The store through which the hosts of a fleet share tokens, and the one that exists: a server that speaks the Redis
 //! protocol.
 
+pub mod redis;
+
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;

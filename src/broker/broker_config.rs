@@ -25,6 +25,17 @@ pub struct DaemonInfo {
     pub status: BrokerStatus,
     /// Why clients could not be loaded as the config has them, by client.
     pub load_errors: BTreeMap<String, String>,
+    /// Why the fleet could not be loaded.
+    pub fleet_error: Option<String>,
+    /// Why clients do not share their tokens although the fleet is loaded, by client.
+    pub sharing_errors: BTreeMap<String, String>,
+}
+
+impl DaemonInfo {
+    /// Returns whether the config has a fleet, and not all of its clients can share their tokens in it.
+    pub(super) fn is_fleet_broken(&self) -> bool {
+        self.fleet_error.is_some() || !self.sharing_errors.is_empty()
+    }
 }
 
 /// The access tables, by client. A client without one is open to everyone that may connect.

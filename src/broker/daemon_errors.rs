@@ -16,7 +16,7 @@ pub(super) const ASK_OPERATOR: &str = if cfg!(windows) {
     "; ask the operator to run: sudo domo-tokend check"
 };
 
-/// The most clients that one line names.
+/// The most errors that one line has.
 const MAX_NAMED: usize = 3;
 
 impl<C: Clock> Broker<C> {
@@ -95,7 +95,8 @@ impl State {
         });
     }
 
-    /// Returns the clients that could not be loaded and that the caller may see, in one line.
+    /// Returns why the fleet could not be loaded, and the clients that the caller may see and that could not be loaded
+    /// or do not share their tokens, in one line.
     pub(super) fn load_errors_shown(&self, caller: &Caller) -> Option<String> {
         let shown = |(name, error): (&String, &String)| {
             if caller.privileged {
@@ -106,7 +107,24 @@ impl State {
         };
         let errors = self.config.daemon.load_errors.iter();
         let errors = errors.filter(|(name, _)| self.may_see_client(name, caller));
-        let mut lines: Vec<String> = errors.map(shown).collect();
+        let not_shared = |(name, error): (&String, &String)| {
+            if caller.privileged {
+                format!("client \"{name}\": {error}")
+            } else {
+                format!("client \"{name}\" does not share its tokens")
+            }
+        };
+        let sharing_errors = self.config.daemon.sharing_errors.iter();
+        let sharing_errors = sharing_errors.filter(|(name, _)| self.may_see_client(name, caller));
+        let fleet = self.config.daemon.fleet_error.iter().map(|error| {
+            if caller.privileged {
+                format!("fleet could not be loaded: {error}")
+            } else {
+                "fleet could not be loaded".to_owned()
+            }
+        });
+        let lines = fleet.chain(errors.map(shown));
+        let mut lines: Vec<String> = lines.chain(sharing_errors.map(not_shared)).collect();
         let more = lines.len().saturating_sub(MAX_NAMED);
         lines.truncate(MAX_NAMED);
         if more > 0 {

@@ -95,7 +95,9 @@ impl<C: Clock> Broker<C> {
                 .collect(),
             unmatched: state.counters.unmatched.clone().into_iter().collect(),
             connections: self.0.connections.load(Ordering::Relaxed),
-            is_loaded: status.config_error.is_none() && daemon.load_errors.is_empty(),
+            is_loaded: status.config_error.is_none()
+                && daemon.load_errors.is_empty()
+                && !daemon.is_fleet_broken(),
             config_loaded: epoch(status.config_loaded),
             version: status.version.clone(),
             protocol: status.protocol.to_string(),
@@ -112,7 +114,7 @@ struct Snapshot {
     sets: Vec<Set>,
     unmatched: Vec<(&'static str, u64)>,
     connections: usize,
-    /// Whether the config file as it is now, and each of its clients, is in use.
+    /// Whether the config file as it is now, each of its clients, and its fleet are in use.
     is_loaded: bool,
     config_loaded: f64,
     version: String,
@@ -222,7 +224,7 @@ impl Snapshot {
             ),
             (
                 "domo_token_config_last_reload_successful",
-                "Whether the current config file and all its clients are in use",
+                "Whether the current config file, all its clients and its fleet are in use",
                 is_loaded,
             ),
         ] {

@@ -31,9 +31,14 @@ impl<C: Clock> Broker<C> {
         let sets: Vec<ScopeStatus> = state.scheduler.status(now).filter(is_loaded).collect();
         let (mut parts, failing) = counts(&sets);
         let not_loaded = state.config.daemon.load_errors.len();
+        let is_fleet_broken = state.config.daemon.is_fleet_broken();
         let is_rejected = state.config.daemon.status.config_error.is_some();
         let lost_socket = state.socket_error.is_some();
-        let command = match (lost_socket, is_rejected || not_loaded > 0, failing) {
+        let command = match (
+            lost_socket,
+            is_rejected || not_loaded > 0 || is_fleet_broken,
+            failing,
+        ) {
             (true, ..) => systemd::restart_socket_command(),
             (false, true, _) => CHECK_CONFIG,
             (false, false, true) => SHOW_STATUS,
@@ -46,6 +51,9 @@ impl<C: Clock> Broker<C> {
             0 => {}
             1 => parts.push("1 client not loaded".to_owned()),
             many => parts.push(format!("{many} clients not loaded")),
+        }
+        if is_fleet_broken {
+            parts.push("tokens not shared".to_owned());
         }
         if is_rejected {
             parts.insert(0, "config not applied".to_owned());

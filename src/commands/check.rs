@@ -1,5 +1,6 @@
 //! `domo-tokend check`: validates config and credentials without running on them.
 
+mod fleet;
 #[cfg(unix)]
 mod host;
 pub(crate) mod online;
@@ -176,10 +177,12 @@ pub async fn run(options: &Options, env: Env<'static>, depth: Depth, as_service:
     if depth != Depth::Syntax {
         let loaded = check_clients(&config, env, sudo, &mut report).await;
         if depth == Depth::Online {
+            fleet::check_fleet(&config, env, &loaded, sudo, &mut report).await;
             online::request_tokens(loaded, &mut report).await;
         } else {
             let good = loaded.iter().map(|client| client.good("ok"));
             report.good.extend(good);
+            fleet::check_fleet(&config, env, &loaded, sudo, &mut report).await;
         }
     }
     report
@@ -295,16 +298,13 @@ async fn check_clients<'a>(
     let mut checked = Vec::new();
     let mut results = load_clients(config, env).await;
     for (name, client) in &config.clients {
-        if let Some(credential) = credential_out_of_reach(client, env) {
-            let why = "exists only while its unit runs";
-            let (is_secret, credential) = (looks_like_secret(credential), ShownName(credential));
-            if is_secret {
-                let message = "client_secret_credential must be the name of a systemd credential";
-                report.fail(format!("client \"{name}\": {message}: \"{credential}\""));
-                continue;
-            }
-            let line = format!("client \"{name}\": not checked: credential \"{credential}\" {why}");
-            report.good.push(line);
+        let secret = match &client.credentials {
+            CredentialsSource::Pair { secret, .. } => Some(secret),
+            CredentialsSource::ConnectionFile(_) => None,
+        };
+        if let Some(credential) = credential_out_of_reach(secret, env) {
+            let subject = format!("client \"{name}\"");
+            skip_credential(&subject, "client_secret_credential", credential, report);
             continue;
         }
         match results.remove(name).unwrap_or(Err(LoadError::Bug)) {
@@ -334,14 +334,27 @@ async fn check_clients<'a>(
     checked
 }
 
-fn credential_out_of_reach<'a>(client: &'a ClientConfig, env: Env) -> Option<&'a str> {
-    match &client.credentials {
-        CredentialsSource::Pair {
-            secret: SecretSource::Credential(name),
-            ..
-        } if env("CREDENTIALS_DIRECTORY").is_none() => Some(name),
-        CredentialsSource::Pair { .. } | CredentialsSource::ConnectionFile(_) => None,
+/// Returns the systemd credential of a secret if this process cannot read it.
+fn credential_out_of_reach<'a>(secret: Option<&'a SecretSource>, env: Env) -> Option<&'a str> {
+    match secret {
+        Some(SecretSource::Credential(name)) if env("CREDENTIALS_DIRECTORY").is_none() => {
+            Some(name)
+        }
+        Some(_) | None => None,
     }
+}
+
+/// Reports that a credential is not checked, or that the key has something else.
+fn skip_credential(subject: &str, key: &str, credential: &str, report: &mut Report) {
+    let (is_secret, credential) = (looks_like_secret(credential), ShownName(credential));
+    if is_secret {
+        let message = "must be the name of a systemd credential";
+        report.fail(format!("{subject}: {key} {message}: \"{credential}\""));
+        return;
+    }
+    let why = "exists only while its unit runs";
+    let line = format!("{subject}: not checked: credential \"{credential}\" {why}");
+    report.good.push(line);
 }
 
 #[cfg(test)]

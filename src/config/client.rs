@@ -34,6 +34,8 @@ pub struct ClientConfig {
     pub endpoint: Endpoint,
     /// Whether secret files may be readable by all.
     pub allow_world_readable_secret: bool,
+    /// Whether its tokens are shared with the fleet, if there is one.
+    pub shares: bool,
     /// The callers that may have each set; `None` if every caller that can open the socket may have all.
     pub access: Option<Access>,
 }
@@ -75,6 +77,7 @@ impl ClientConfig {
             tokens,
             endpoint,
             allow_world_readable_secret: false,
+            shares: true,
             access: None,
         }
     }
@@ -193,6 +196,8 @@ pub(super) struct RawClient {
     /// may have every set; with it, a set without an entry is denied to everyone, including root.
     #[schemars(with = "Option<BTreeMap<String, RawRule>>")]
     pub(super) access: Option<BTreeMap<Spanned<String>, Spanned<Table<RawRule>>>>,
+    /// false: its tokens are not shared with the hosts of `[fleet]` [default: true].
+    pub(super) fleet: Option<bool>,
     /// Permits a `token_url` with plain http to this machine, for tests and the sandbox.
     #[serde(default)]
     pub(super) allow_http_loopback: bool,
@@ -225,12 +230,14 @@ impl Validator<'_> {
         let endpoint = self.endpoint(&mut raw, &key)?;
         let tokens = self.tokens(&raw, &span, &key("tokens"))?;
         let allow_world_readable_secret = raw.allow_world_readable_secret;
+        let shares = raw.fleet.unwrap_or(true);
         let access = raw.access.take();
         let access = access.map(|access| self.access(access, &tokens, &key("access")));
         let credentials = self.credentials(raw, &span, &key)?;
         Ok(ClientConfig {
             access: access.transpose()?,
             allow_world_readable_secret,
+            shares,
             ..ClientConfig::new(credentials, tokens, endpoint)
         })
     }

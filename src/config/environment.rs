@@ -6,14 +6,14 @@ use std::path::Path;
 use domo_token_protocol::scope::ScopeSet;
 
 use super::validate::{
-    login_without_proxy, proxy_url, refuse_proxy_over_http, scope_set, token_url,
+    fleet_url, login_without_proxy, proxy_url, refuse_proxy_over_http, scope_set, token_url,
     validate_login_file, validate_path,
 };
 use super::{
     AuditSettings, BrokerSettings, ClientConfig, Config, ConfigError, CredentialsSource,
-    ENV_CLIENT, ENV_SECRET, Endpoint, Env, IN_QUOTES, IdSource, Limits, LogSettings,
-    MetricsSettings, Naming, SecretSource, Setting, TOKEN_URL, is_quoted, validate_id,
-    without_mark,
+    ENV_CLIENT, ENV_SECRET, Endpoint, Env, FLEET_CA_FILE, FLEET_PASSWORD_FILE, FLEET_URL,
+    FleetConfig, FleetServers, IN_QUOTES, IdSource, Limits, LogSettings, MetricsSettings, Naming,
+    SecretSource, Setting, TOKEN_URL, is_quoted, validate_id, without_mark,
 };
 use crate::config::named_path::NamedPath;
 use crate::platform::file_watch::Stamp;
@@ -23,7 +23,8 @@ pub const VARIABLES: &str = "  \
   DOMO_CLIENT_ID, DOMO_CLIENT_SECRET or DOMO_CLIENT_SECRET_FILE,
   DOMO_SCOPE (scope sets separated by ';') [default: data],
   DOMO_TOKEN_URL, DOMO_CA_FILE, DOMO_PROXY, DOMO_PROXY_AUTH_FILE,
-  DOMO_ALLOW_WORLD_READABLE_SECRET=1 (permits secret files that all users can read)
+  DOMO_ALLOW_WORLD_READABLE_SECRET=1 (permits secret files that all users can read),
+  DOMO_FLEET_URL, DOMO_FLEET_PASSWORD_FILE, DOMO_FLEET_CA_FILE
 ";
 
 impl Config {
@@ -39,6 +40,7 @@ impl Config {
         };
         let mut client = ClientConfig::new(credentials, env_scopes(env)?, env_endpoint(env)?);
         client.allow_world_readable_secret = env_consent(env)?;
+        let fleet = env_fleet(env)?;
         Ok(Self {
             path: None,
             broker: BrokerSettings::default(),
@@ -47,8 +49,9 @@ impl Config {
             log: LogSettings::default(),
             metrics: MetricsSettings::default(),
             audit: AuditSettings::default(),
+            notices: fleet.iter().filter_map(FleetConfig::notice).collect(),
+            fleet,
             clients: BTreeMap::from([(ENV_CLIENT.to_owned(), client)]),
-            notices: Vec::new(),
             stamp: Stamp::default(),
             digest: 0,
         })
@@ -101,6 +104,39 @@ fn env_endpoint(env: Env) -> Result<Endpoint, ConfigError> {
         naming: NAMING,
         ..Endpoint::new(url)
     })
+}
+
+/// Returns the server through which hosts share tokens.
+fn env_fleet(env: Env) -> Result<Option<FleetConfig>, ConfigError> {
+    let password = env_path(env, FLEET_PASSWORD_FILE)?;
+    let ca_file = env_path(env, FLEET_CA_FILE)?;
+    let Some(text) = env_text(env, FLEET_URL)? else {
+        let first = password.map(|_| FLEET_PASSWORD_FILE);
+        return match first.or(ca_file.map(|_| FLEET_CA_FILE)) {
+            None => Ok(None),
+            Some(name) => {
+                let problem =
+                    "there is no server for it; set DOMO_FLEET_URL, or unset this variable";
+                Err(env_error(name, problem))
+            }
+        };
+    };
+    let url = fleet_url(&text, false, Naming::Variables).map_err(|e| env_error(FLEET_URL, &e))?;
+    if ca_file.is_some() && !url.is_tls {
+        let problem = "valid only with TLS; begin DOMO_FLEET_URL with rediss://, or unset this \
+                       variable";
+        return Err(env_error(FLEET_CA_FILE, problem));
+    }
+    let servers = url.server.map(FleetServers::Server);
+    let fleet = servers.map(|servers| FleetConfig::new(servers, url.database, url.is_tls));
+    let allow_world_readable_secret = env_consent(env)?;
+    Ok(fleet.map(|fleet| FleetConfig {
+        password: password.map(SecretSource::File),
+        ca_file,
+        allow_world_readable_secret,
+        naming: Naming::Variables,
+        ..fleet
+    }))
 }
 
 /// Returns whether secret files may be readable by all.

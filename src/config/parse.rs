@@ -15,6 +15,7 @@ use toml::Spanned;
 
 use super::broker::RawBroker;
 use super::client::RawClient;
+use super::fleet::RawFleet;
 use super::limits::RawLimits;
 use super::log_metrics_audit::{RawAudit, RawLog, RawMetrics};
 
@@ -67,6 +68,9 @@ pub(super) struct RawConfig {
     #[serde(default)]
     #[schemars(with = "RawLimits")]
     pub(super) limits: Table<RawLimits>,
+    /// The server through which hosts share tokens [default: none].
+    #[schemars(with = "Option<RawFleet>")]
+    pub(super) fleet: Option<Spanned<Table<RawFleet>>>,
     /// Domo API clients by name: letters, digits, '.', '_' and '-'.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, RawClient>")]

@@ -2,6 +2,7 @@
 
 mod callers;
 mod environment;
+mod fleet;
 
 use domo_token_protocol::scope::ScopeSet;
 
@@ -358,6 +359,8 @@ fn secret_variables_are_withheld_from_commands() {
             "DOMO_CLIENT_SECRET",
             "DOMO_PROXY",
             "DOMO_PROXY_AUTH_FILE",
+            "DOMO_FLEET_URL",
+            "DOMO_FLEET_PASSWORD_FILE",
             "B_SECRET",
             "Z_SECRET"
         ]

@@ -31,6 +31,13 @@ impl Config {
     }
 
     fn has_secret_in(&self, variable: &str) -> bool {
+        let fleet = self
+            .fleet
+            .as_ref()
+            .and_then(|fleet| fleet.password.as_ref());
+        if matches!(fleet, Some(SecretSource::Env(name)) if name == variable) {
+            return true;
+        }
         let mut clients = self.clients.values();
         clients.any(|client| match &client.credentials {
             CredentialsSource::Pair {

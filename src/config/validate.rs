@@ -16,15 +16,18 @@ use domo_token_protocol::scope::ScopeSet;
 use toml::Spanned;
 
 use super::parse::RawConfig;
-use super::{AUDIT_IN_USE, ClientConfig, Config, ConfigError, Naming};
+use super::{AUDIT_IN_USE, ClientConfig, Config, ConfigError, FleetConfig, Naming};
 use crate::config::named_path::NamedPath;
 use crate::platform::file_watch::Stamp;
+pub(super) use credentials::written;
 use domo_token_core::masking::{HINT, masked};
 pub(super) use paths::validate_login_file;
 pub(super) use paths::validate_socket;
 pub use paths::{NOT_THE_LOGIN, validate_path};
 pub(super) use scopes::scope_set;
-pub(super) use url::{login_without_proxy, proxy_url, refuse_proxy_over_http, token_url};
+pub(super) use url::{
+    fleet_address, fleet_url, login_without_proxy, proxy_url, refuse_proxy_over_http, token_url,
+};
 
 /// Validates a parsed config; has its text to report positions.
 pub(super) struct Validator<'a> {
@@ -41,7 +44,8 @@ impl Validator<'_> {
         for (name, client) in raw.clients {
             clients.insert(name.clone(), self.client(&name, client)?);
         }
-        credentials::withhold_secrets(&mut clients);
+        let mut fleet = self.fleet(raw.fleet)?;
+        credentials::withhold_secrets(&mut clients, fleet.as_mut());
         let (mut broker, limits, log) = (raw.broker.0, raw.limits.0, raw.log.0);
         if clients.is_empty() {
             let problem = "no client: add a [clients.NAME] table with client_id, a client secret \
@@ -65,6 +69,7 @@ impl Validator<'_> {
                 None
             }
         };
+        notices.extend(fleet.as_ref().and_then(FleetConfig::notice));
         let audit_file = raw.audit.0.file.as_ref().map(Spanned::span);
         let config = Config {
             path: Some(self.path.to_owned()),
@@ -74,6 +79,7 @@ impl Validator<'_> {
             metrics: self.metrics(raw.metrics.0)?,
             audit: self.audit(raw.audit.0)?,
             log: self.log(log)?,
+            fleet,
             notices,
             clients,
             stamp: Stamp::default(),

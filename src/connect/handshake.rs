@@ -8,16 +8,19 @@ use rustls::{ClientConfig, ProtocolVersion};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
+use super::client_certificate::{ClientCertificate, Offer};
 use super::error::{ConnectError, innermost, is_closed, tls_cause};
 use super::server::Server;
-use super::trust::NoClientCertificate;
 use super::{Stream, proxy, tls_error};
 use crate::config::{Naming, Setting};
+
+/// The protocol of Domo and of proxies in ALPN.
+const HTTP: &[&[u8]] = &[b"http/1.1"];
 
 /// Explains the failure of an established connection.
 pub struct Diagnosis {
     pub(super) server_name: String,
-    pub(super) client_certificate: Arc<NoClientCertificate>,
+    pub(super) client_certificate: Arc<ClientCertificate>,
     pub(super) naming: Naming,
 }
 
@@ -25,10 +28,12 @@ pub(super) struct Handshake<'a> {
     server: &'a Server,
     server_name: &'a str,
     limit: Instant,
-    client_certificate: Arc<NoClientCertificate>,
+    client_certificate: Arc<ClientCertificate>,
     /// The proxy whose tunnel it goes through, and the status of its response to CONNECT.
     tunnel: Option<(&'a Server, u16)>,
     is_proxy: bool,
+    /// The protocols to offer.
+    alpn: &'static [&'static [u8]],
     naming: Naming,
 }
 
@@ -38,7 +43,8 @@ impl<'a> Handshake<'a> {
             server: proxy,
             server_name: &proxy.shown,
             limit,
-            client_certificate: Arc::default(),
+            client_certificate: Arc::new(ClientCertificate::new(Offer::Unsupported)),
+            alpn: HTTP,
             tunnel: None,
             is_proxy: true,
             naming,
@@ -58,7 +64,20 @@ impl<'a> Handshake<'a> {
             client_certificate: Arc::clone(&diagnosis.client_certificate),
             tunnel,
             is_proxy: false,
+            alpn: HTTP,
             naming: diagnosis.naming,
+        }
+    }
+
+    /// Returns one that names no protocol, because some proxies in front of servers reject those that they do not know.
+    pub(super) fn without_alpn(
+        target: &'a Server,
+        diagnosis: &'a Diagnosis,
+        limit: Instant,
+    ) -> Self {
+        Self {
+            alpn: &[],
+            ..Self::with_target(target, diagnosis, None, limit)
         }
     }
 
@@ -75,8 +94,9 @@ impl<'a> Handshake<'a> {
         };
         let name = self.server.name().ok_or_else(no_name)?;
         let mut config = config.clone();
-        let requested = Arc::clone(&self.client_certificate);
-        config.client_auth_cert_resolver = requested;
+        let client_certificate = Arc::clone(&self.client_certificate);
+        config.client_auth_cert_resolver = client_certificate;
+        config.alpn_protocols = self.alpn.iter().map(|name| name.to_vec()).collect();
         let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
         match timeout_at(self.limit, handshake).await {
             Ok(Ok(stream)) => {
@@ -115,11 +135,10 @@ impl<'a> Handshake<'a> {
                 return ConnectError::tls(format!("{server_name} speaks http, not TLS{hint}"));
             }
         }
-        let was_requested = self.client_certificate.was_requested();
         ConnectError::tls(tls_error::message(
             tls,
             server_name,
-            was_requested,
+            &self.client_certificate,
             self.naming,
         ))
     }
@@ -140,9 +159,9 @@ impl Diagnosis {
     /// Returns why an established connection failed with `error`, if TLS explains it.
     #[must_use]
     pub fn explain(&self, error: &(dyn Error + 'static)) -> Option<ConnectError> {
-        let was_requested = self.client_certificate.was_requested();
         let tls = tls_cause(error)?;
-        let message = tls_error::message(tls, &self.server_name, was_requested, self.naming);
+        let certificate = &self.client_certificate;
+        let message = tls_error::message(tls, &self.server_name, certificate, self.naming);
         Some(ConnectError::tls(message))
     }
 
@@ -150,10 +169,6 @@ impl Diagnosis {
     /// certificate after the handshake; most request one without requiring it.
     #[must_use]
     pub fn hint(&self) -> &'static str {
-        if self.client_certificate.was_requested() {
-            "; it may require a client certificate, which is not supported"
-        } else {
-            ""
-        }
+        self.client_certificate.hint()
     }
 }

@@ -6,6 +6,7 @@ use std::io;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::client_certificate::{ClientCertificate, Offer};
 use super::error::{ConnectError, ConnectFailure, innermost, is_closed, tls_cause};
 use super::redact::Secrets;
 use super::server::Server;
@@ -64,7 +65,8 @@ fn closed(shown: &str, naming: Naming) -> ConnectError {
 /// handshake.
 fn failure(error: &io::Error, shown: &str, naming: Naming) -> ConnectError {
     if let Some(tls) = tls_cause(error) {
-        return ConnectError::tls(tls_error::message(tls, shown, false, naming));
+        let without = ClientCertificate::new(Offer::Unsupported);
+        return ConnectError::tls(tls_error::message(tls, shown, &without, naming));
     }
     if is_closed(error) {
         return closed(shown, naming);

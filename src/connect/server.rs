@@ -31,6 +31,18 @@ impl Server {
         })
     }
 
+    /// Returns a server by host and port instead of a URL.
+    pub(super) fn at(host: Host<String>, port: u16, is_tls: bool) -> Self {
+        let address = format!("{}:{port}", masked(&host.to_string()));
+        Self {
+            host,
+            port,
+            is_tls,
+            shown: address.clone(),
+            address,
+        }
+    }
+
     /// Returns its name without the port, for messages.
     pub(super) fn shown_host(&self) -> String {
         masked(&self.host.to_string()).into_owned()

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
+use super::client_certificate::ClientCertificate;
 use super::trust::{OwnCertificate, UntrustedIssuer};
 use crate::config::{Naming, Setting};
 
@@ -24,8 +25,6 @@ const UNTRUSTED_ISSUER: &str = "its certificate was issued by a CA that is not t
 const TRUST_ISSUER: &str =
     "must contain the certificate of the CA, and the server must send the intermediate ones";
 
-const CLIENT_CERTIFICATE: &str = "the server requires a client certificate, which is not supported";
-
 /// The most names of a certificate in a message.
 const MAX_NAMES: usize = 3;
 
@@ -37,12 +36,12 @@ pub(super) fn is_plain_text(error: &Error) -> bool {
     )
 }
 
-/// Returns what failed on a TLS connection to `server_name`, and what to do. `was_requested` is whether the
-/// server has requested a client certificate, which it may do without requiring one.
+/// Returns what failed on a TLS connection to `server_name`, and what to do. The server may have requested
+/// a client certificate without requiring one.
 pub(super) fn message(
     error: &Error,
     server_name: &str,
-    was_requested: bool,
+    client_certificate: &ClientCertificate,
     naming: Naming,
 ) -> String {
     if let Error::InvalidCertificate(problem) = error {
@@ -51,20 +50,22 @@ pub(super) fn message(
             certificate(problem, naming.name(Setting::CA_FILE))
         );
     }
-    let message = protocol(error, was_requested);
+    let message = protocol(error, client_certificate);
     format!("no TLS connection to {server_name}: {message}")
 }
 
-fn protocol(error: &Error, was_requested: bool) -> String {
+fn protocol(error: &Error, client_certificate: &ClientCertificate) -> String {
     if is_plain_text(error) {
         return "it responds in plain text, as an http port does; check scheme and port".to_owned();
     }
     match error {
         Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            CLIENT_CERTIFICATE.to_owned()
+            format!("the server {}", client_certificate.advice())
         }
-        Error::AlertReceived(alert) if was_requested && is_about_certificate(*alert) => {
-            CLIENT_CERTIFICATE.to_owned()
+        Error::AlertReceived(alert)
+            if client_certificate.was_requested() && is_about_certificate(*alert) =>
+        {
+            format!("the server {}", client_certificate.advice())
         }
         Error::PeerIncompatible(_)
         | Error::AlertReceived(
@@ -87,7 +88,7 @@ fn protocol(error: &Error, was_requested: bool) -> String {
     }
 }
 
-/// Returns whether servers send that alert to a client without a certificate, which varies with TLS 1.2.
+/// Returns whether servers send that alert to a client whose certificate is missing or not accepted.
 fn is_about_certificate(alert: AlertDescription) -> bool {
     matches!(
         alert,
@@ -96,6 +97,8 @@ fn is_about_certificate(alert: AlertDescription) -> bool {
             | AlertDescription::BadCertificate
             | AlertDescription::UnsupportedCertificate
             | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateExpired
+            | AlertDescription::UnknownCA
             | AlertDescription::AccessDenied
     )
 }
@@ -222,13 +225,23 @@ fn date(time: UnixTime) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rustls::client::ResolvesClientCert;
+
+    use super::super::client_certificate::Offer;
     use super::*;
+
+    const CLIENT_CERTIFICATE: &str =
+        "the server requires a client certificate, which is not supported";
 
     #[test]
     fn only_alerts_about_certificates_are_blamed_on_one_that_was_requested() {
         let of = |alert, was_requested| {
             let error = Error::AlertReceived(alert);
-            message(&error, "domo.example", was_requested, Naming::Keys)
+            let client_certificate = ClientCertificate::new(Offer::Unsupported);
+            if was_requested {
+                assert!(client_certificate.resolve(&[], &[]).is_none());
+            }
+            message(&error, "domo.example", &client_certificate, Naming::Keys)
         };
         for alert in [
             AlertDescription::BadCertificate,

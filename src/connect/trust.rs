@@ -7,14 +7,12 @@ mod files;
 mod system;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore,
     SignatureScheme,
@@ -154,7 +152,6 @@ impl Trust {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // Connections are too rare to benefit from it.
         config.resumption = Resumption::disabled();
         Ok(config)
@@ -283,33 +280,5 @@ impl ServerCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         let algorithms = &self.provider.signature_verification_algorithms;
         algorithms.supported_schemes()
-    }
-}
-
-/// Returns no client certificate, and records that the server requests one.
-#[derive(Debug, Default)]
-pub(super) struct NoClientCertificate {
-    was_requested: AtomicBool,
-}
-
-impl NoClientCertificate {
-    /// Returns whether the server has requested a certificate.
-    pub(super) fn was_requested(&self) -> bool {
-        self.was_requested.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn forget_request(&self) {
-        self.was_requested.store(false, Ordering::Relaxed);
-    }
-}
-
-impl ResolvesClientCert for NoClientCertificate {
-    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.was_requested.store(true, Ordering::Relaxed);
-        None
-    }
-
-    fn has_certs(&self) -> bool {
-        false
     }
 }

@@ -32,6 +32,17 @@ pub(super) enum Readers {
     All,
 }
 
+impl Readers {
+    /// Returns the users that may read a secret file.
+    pub(super) fn of_secret(allow_world_readable: bool) -> Self {
+        if allow_world_readable {
+            Self::AllAsConfigured
+        } else {
+            Self::Owner
+        }
+    }
+}
+
 /// A file that is checked.
 pub(super) struct Subject<'a> {
     pub(super) what: &'static str,

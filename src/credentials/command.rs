@@ -32,12 +32,17 @@ const SHOWN: usize = 300;
 const READER: &str = "command";
 
 /// Runs the command, and returns the first line of its output: in a password store notes follow.
-pub(super) fn run(command: &SecretCommand, env: Env) -> Result<SecretString, CredentialsError> {
-    run_within(command, env, DEADLINE)
+pub(super) fn run(
+    command: &SecretCommand,
+    what: &'static str,
+    env: Env,
+) -> Result<SecretString, CredentialsError> {
+    run_within(command, what, env, DEADLINE)
 }
 
 fn run_within(
     command: &SecretCommand,
+    what: &'static str,
     env: Env,
     deadline: Duration,
 ) -> Result<SecretString, CredentialsError> {
@@ -45,6 +50,7 @@ fn run_within(
     let name = command.argv.first().map_or("", String::as_str);
     let shown = NamedPath::from(name).shown();
     let failed = |problem| CredentialsError::Command {
+        what,
         program: shown.clone(),
         problem,
     };
@@ -285,6 +291,18 @@ mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
+
+    fn run(command: &SecretCommand, env: Env) -> Result<SecretString, CredentialsError> {
+        super::run(command, "client secret", env)
+    }
+
+    fn run_within(
+        command: &SecretCommand,
+        env: Env,
+        deadline: Duration,
+    ) -> Result<SecretString, CredentialsError> {
+        super::run_within(command, "client secret", env, deadline)
+    }
 
     fn shell(script: &str) -> SecretCommand {
         let argv = ["/bin/sh", "-c", script].map(str::to_owned).into();

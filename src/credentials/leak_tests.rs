@@ -4,7 +4,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::{load, proxy_login, read_certificates};
+use super::{fleet_files, load, proxy_login, read_certificates};
 use crate::config::Config;
 
 /// Sixty-four hexadecimal digits, as Domo's secrets are.
@@ -27,6 +27,15 @@ listen = "127.0.0.1:9347"
 file = "/nowhere/audit"
 [limits]
 first_request_deadline = "10s"
+[fleet]
+url = "rediss://cache.example:6379/0"
+username = "domo-token"
+password_file = "redis-password"
+ca_file = "redis-pem"
+client_certificate_file = "own-pem"
+client_key_file = "own-key"
+key_file = "fleet-key"
+prefix = "domo-token"
 [clients.acme]
 client_id = "441e307a"
 client_secret_file = "acme-secret"
@@ -85,6 +94,11 @@ fn messages(text: &str, folder: &Path) -> String {
     };
     let mut shown = config.notices.clone();
     shown.extend(config.unresolved_principals());
+    let fleet = config
+        .fleet
+        .as_ref()
+        .map(|fleet| fleet_files(fleet, &|_| None));
+    shown.extend(fleet.and_then(Result::err).map(|error| error.to_string()));
     for client in config.clients.values() {
         shown.extend(load(client, &|_| None).err().map(|error| error.to_string()));
         shown.extend(proxy_login(client).err().map(|error| error.to_string()));

@@ -11,7 +11,7 @@ use super::checked_file::{self, Readers};
 use super::ini::{Ini, IniError};
 use super::paste_mistake::has_comment;
 use super::secret_text::{check_secret, utf8};
-use super::{Credentials, CredentialsError, unusable};
+use super::{Credentials, CredentialsError, SECRET, unusable};
 use crate::config::named_path::NamedPath;
 use crate::config::{Endpoint, is_quoted, validate_id};
 
@@ -37,7 +37,7 @@ pub(super) fn read(
         unusable(WHAT, &format!("{from}{line}"), &problem)
     })?;
     Ok(Credentials {
-        client_secret: check_secret(found.secret.as_bytes(), &from)?,
+        client_secret: check_secret(found.secret.as_bytes(), SECRET, &from)?,
         client_id: found.client,
     })
 }

@@ -2,7 +2,7 @@
 
 use secrecy::SecretString;
 
-use super::{CredentialsError, SECRET, unusable};
+use super::{CredentialsError, unusable};
 use crate::config::{is_valid_secret, without_mark};
 
 const UTF_16: &str = "in UTF-16; save it as UTF-8";
@@ -21,8 +21,12 @@ pub(super) fn utf8(bytes: &[u8]) -> Result<&str, &'static str> {
 }
 
 /// Returns the secret of a source.
-pub(super) fn check_secret(bytes: &[u8], from: &str) -> Result<SecretString, CredentialsError> {
-    secret_in(bytes).map_err(|problem| unusable(SECRET, from, problem))
+pub(super) fn check_secret(
+    bytes: &[u8],
+    what: &'static str,
+    from: &str,
+) -> Result<SecretString, CredentialsError> {
+    secret_in(bytes).map_err(|problem| unusable(what, from, problem))
 }
 
 /// Returns the secret of a source, or why it cannot be one.

@@ -14,10 +14,10 @@ use domo_token_core::schedule::Loading;
 use domo_token_core::scheduler::ClientSpec;
 
 /// How long after its first failure a command is run again; doubled with each further one.
-const RETRY_FIRST: Duration = Duration::from_secs(30);
+pub(super) const RETRY_FIRST: Duration = Duration::from_secs(30);
 
 /// The upper bound of that wait.
-const RETRY_MAX: Duration = Duration::from_secs(300);
+pub(super) const RETRY_MAX: Duration = Duration::from_secs(300);
 
 /// All clients of a config, by name.
 #[derive(Debug)]

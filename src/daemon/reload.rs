@@ -14,12 +14,13 @@ use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
 use super::clients::{Clients, LoadChange, Rerun};
+use super::fleet::{Fleet, FleetChange, log_fleet_change};
 use super::{DaemonError, Options};
 use crate::broker::{AccessTables, Broker, BrokerConfig, DaemonInfo, EngineHandle};
 use crate::config::{Config, Env, StartSettings};
 use crate::connect::Shared;
 use crate::load::{FileStamps, LoadResult, LoadedConfig, SecretCommands, load_config};
-use crate::platform::clock::{BootTime, Clock};
+use crate::platform::clock::{BootTime, Clock, SystemClock};
 use crate::platform::file_watch::{Files, Stamp};
 use crate::platform::logging::{self, Levels};
 use crate::platform::signals::Signal;
@@ -59,19 +60,20 @@ struct Load {
 type LoadTask = JoinHandle<io::Result<Load>>;
 
 /// Applies changes of the config and of the files that it names.
-pub(super) struct ReloadTask<C> {
+pub(super) struct ReloadTask {
     pub(super) options: Options,
     pub(super) env: Env<'static>,
     pub(super) levels: Levels,
-    pub(super) clock: C,
+    pub(super) clock: SystemClock,
     pub(super) started: BootTime,
-    pub(super) broker: Broker<C>,
+    pub(super) broker: Broker<SystemClock>,
     pub(super) engine: EngineHandle<Source>,
     /// What the daemon runs with until it is restarted.
     pub(super) start_settings: StartSettings,
     pub(super) config: Arc<Config>,
     pub(super) config_loaded: BootTime,
     pub(super) clients: Clients<Source>,
+    pub(super) fleet: Fleet,
     /// What all connections share.
     pub(super) shared: Shared,
     pub(super) commands: SecretCommands,
@@ -83,7 +85,7 @@ pub(super) struct ReloadTask<C> {
     pub(super) is_starting: bool,
 }
 
-impl<C: Clock> ReloadTask<C> {
+impl ReloadTask {
     /// Loads the config again when files change and on SIGHUP, until [`Signal::Stop`] or the end of the
     /// `engine`.
     pub(super) async fn run(
@@ -127,21 +129,22 @@ impl<C: Clock> ReloadTask<C> {
                     }
                     self.report_ready(requested);
                 }
-                () = passes(retry.map(|(at, _)| at), &self.clock) => {
-                    requested = requested.max(retry.take().map(|(_, trigger)| trigger));
-                }
+                () = passes(retry.map(|(at, _)| at), &self.clock) =>
+                    requested = requested.max(retry.take().map(|(_, trigger)| trigger)),
                 (name, result) = self.commands.next() => {
                     self.finish(&name, result).await;
                     if let Some(reasons) = self.never_loaded() {
                         self.stop(engine).await?;
                         return Err(DaemonError::NoClient(reasons));
                     }
-                    self.report_ready(requested.max(loading.as_ref().map(|(trigger, _)| *trigger)));
+                    self.report_ready(requested.max(trigger_of(loading.as_ref())));
                 }
                 () = passes(self.clients.next_retry(), &self.clock) => {
                     let due = self.clients.take_due(self.clock.now());
                     self.run_commands(due);
                 }
+                change = self.fleet.changed(&self.clock) =>
+                    self.apply_fleet(&change, requested.max(trigger_of(loading.as_ref()))).await,
                 () = passes(next_ping, &self.clock) => {
                     next_ping = Some(self.clock.now() + ping_interval);
                     self.engine.ping().await;
@@ -160,10 +163,25 @@ impl<C: Clock> ReloadTask<C> {
             self.run_commands(vec![name.to_owned()]);
         }
         if change != LoadChange::Unchanged {
+            self.fleet
+                .check_clients(&self.config, &self.clients.sources(), &self.clock);
             self.configure().await;
             // The engine has applied it when the status is sent.
             self.engine.ping().await;
         }
+    }
+
+    /// Applies what loading the fleet on its thread has changed. `pending` is as for [`Self::report_ready`].
+    async fn apply_fleet(&mut self, change: &FleetChange, pending: Option<ReloadTrigger>) {
+        log_fleet_change(change);
+        if !matches!(change, FleetChange::Unchanged | FleetChange::FailedAgain) {
+            self.fleet
+                .check_clients(&self.config, &self.clients.sources(), &self.clock);
+            self.configure().await;
+            // The engine has applied it when the status is sent.
+            self.engine.ping().await;
+        }
+        self.report_ready(pending);
     }
 
     /// Returns why no client can be loaded, once all secret commands of the start have ended.
@@ -182,7 +200,8 @@ impl<C: Clock> ReloadTask<C> {
     /// Reports the status to systemd, and the end of a reload on SIGHUP once its files are read and its
     /// commands have ended. `pending` is the trigger of a load that is running or is to run.
     fn report_ready(&mut self, pending: Option<ReloadTrigger>) {
-        let is_done = pending != Some(ReloadTrigger::Sighup) && self.commands.is_empty();
+        let are_commands_done = self.commands.is_empty() && !self.fleet.is_running();
+        let is_done = pending != Some(ReloadTrigger::Sighup) && are_commands_done;
         if self.is_reloading && is_done {
             self.is_reloading = false;
             systemd::ready(&self.broker.summary());
@@ -217,7 +236,11 @@ impl<C: Clock> ReloadTask<C> {
     /// can't be loaded keeps its previous credentials. What Domo rejected is retried on SIGHUP and if the
     /// config has changed.
     async fn apply(&mut self, trigger: ReloadTrigger, result: Result<LoadedConfig, DaemonError>) {
-        let LoadedConfig { config, candidates } = match result {
+        let LoadedConfig {
+            config,
+            candidates,
+            fleet,
+        } = match result {
             Ok(loaded) => loaded,
             Err(error) => return self.reject(trigger, &error).await,
         };
@@ -228,8 +251,14 @@ impl<C: Clock> ReloadTask<C> {
             ReloadTrigger::File if has_changed => Rerun::Failed,
             ReloadTrigger::File => Rerun::Changed,
         };
-        let (changes, to_run) = self.clients.apply(candidates, rerun, self.clock.now());
+        let now = self.clock.now();
+        let (changes, to_run) = self.clients.apply(candidates, rerun, now);
         changes.iter().for_each(log_load_change);
+        let fleet_change = self.fleet.apply(config.fleet.as_ref(), fleet, rerun, now);
+        log_fleet_change(&fleet_change);
+        let other_faults = self
+            .fleet
+            .check_clients(&config, &self.clients.sources(), &self.clock);
         self.config_error = None;
         let was_rejected = self.broker.set_config_error(None);
         let is_loaded = |change: &LoadChange| matches!(change, LoadChange::Loaded { .. });
@@ -246,7 +275,8 @@ impl<C: Clock> ReloadTask<C> {
             info!("config file is valid again and unchanged");
         }
         let is_unchanged = |change: &LoadChange| *change == LoadChange::Unchanged;
-        let is_applied = retries || !changes.iter().all(is_unchanged);
+        let is_same_fleet = fleet_change == FleetChange::Unchanged && !other_faults;
+        let is_applied = retries || !changes.iter().all(is_unchanged) || !is_same_fleet;
         self.config = config;
         self.run_commands(to_run);
         if !is_applied {
@@ -262,7 +292,8 @@ impl<C: Clock> ReloadTask<C> {
     }
 
     async fn configure(&mut self) {
-        let clients = self.clients.for_broker();
+        let clients = self.fleet.share(self.clients.for_broker());
+        self.broker.set_fleet(self.fleet.monitor(self.clock.now()));
         self.engine.configure(clients, self.broker_config()).await;
     }
 
@@ -294,6 +325,7 @@ impl<C: Clock> ReloadTask<C> {
         let mut config = broker_config(
             &self.config,
             &self.clients,
+            &self.fleet,
             self.started,
             self.config_loaded,
         );
@@ -362,6 +394,11 @@ async fn passes<C: Clock>(due: Option<BootTime>, clock: &C) {
     }
 }
 
+/// Returns the trigger of a load that is running.
+fn trigger_of(loading: Option<&(ReloadTrigger, LoadTask)>) -> Option<ReloadTrigger> {
+    loading.map(|(trigger, _)| *trigger)
+}
+
 /// Takes a load that has ended. Dropping the future loses nothing.
 async fn end_of(
     loading: &mut Option<(ReloadTrigger, LoadTask)>,
@@ -381,6 +418,7 @@ async fn end_of(
 pub(super) fn broker_config(
     config: &Config,
     clients: &Clients<Source>,
+    fleet: &Fleet,
     started: BootTime,
     loaded: BootTime,
 ) -> BrokerConfig {
@@ -405,6 +443,8 @@ pub(super) fn broker_config(
         daemon: DaemonInfo {
             status,
             load_errors: clients.errors(),
+            fleet_error: fleet.error().map(str::to_owned),
+            sharing_errors: fleet.client_faults().clone(),
         },
         default_client: config.default_client.clone(),
         access: AccessTables(tables.collect()),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domo_token_protocol::scope::ScopeSet;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
 use crate::config::named_path::NamedPath;
@@ -67,6 +67,10 @@ impl Registration {
     #[must_use]
     pub fn client_id(&self) -> &str {
         &self.credentials.client_id
+    }
+
+    pub(super) fn client_secret(&self) -> &SecretString {
+        &self.credentials.client_secret
     }
 
     /// Returns messages about what is unusual about its credentials, each with what to do.

@@ -36,13 +36,13 @@ pub struct Fleet<K, C> {
     host: HostId,
     health: Mutex<Health>,
     rng: Mutex<fastrand::Rng>,
-    monitor: FleetMonitor,
+    monitor: Arc<FleetMonitor>,
 }
 
 impl<K: Store, C: Clock> Fleet<K, C> {
     /// Returns a fleet of which this process is the host that `rng` draws.
     #[must_use]
-    pub fn new(store: K, clock: C, monitor: FleetMonitor, mut rng: fastrand::Rng) -> Self {
+    pub fn new(store: K, clock: C, monitor: Arc<FleetMonitor>, mut rng: fastrand::Rng) -> Self {
         Self {
             store,
             clock,
@@ -54,7 +54,7 @@ impl<K: Store, C: Clock> Fleet<K, C> {
     }
 
     #[must_use]
-    pub fn monitor(&self) -> &FleetMonitor {
+    pub fn monitor(&self) -> &Arc<FleetMonitor> {
         &self.monitor
     }
 
@@ -267,7 +267,10 @@ impl<S: TokenSource, K: Store, C: Clock> Run<'_, S, K, C> {
     async fn request(&mut self, leased: bool) -> Result<Result<Fetched, FetchError>, Fetch> {
         let (fleet, session) = (&self.of.fleet, &mut self.session);
         let extend = async {
-            while leased {
+            loop {
+                if !leased {
+                    break;
+                }
                 let due = fleet.clock.now() + EXTEND_EVERY;
                 fleet.clock.sleep_until(due).await;
                 // Without a lease another host may send a request too, which costs no more than that.

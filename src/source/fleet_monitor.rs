@@ -143,7 +143,7 @@ impl FleetCounts {
     }
 }
 
-fn count_of<K: Ord>(counts: &BTreeMap<K, u64>, key: K) -> u64 {
+fn count_of<K: Ord + Copy>(counts: &BTreeMap<K, u64>, key: K) -> u64 {
     counts.get(&key).copied().unwrap_or(0)
 }
 

@@ -9,7 +9,7 @@ pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use domo_token_protocol::frame;
 use domo_token_protocol::messages::is_b64token;
@@ -101,7 +101,7 @@ impl Kind {
 /// The keys of one client of the fleet.
 ///
 /// Keys, and what they are derived from, are wiped when dropped. What cannot be wiped are copies inside of ring: the
-/// states of HMAC and ChaCha20, on the stack of the function that uses them.
+/// states of HMAC and `ChaCha20`, on the stack of the function that uses them.
 pub struct FleetKeys {
     master: Zeroizing<Vec<u8>>,
     name_key: Zeroizing<Vec<u8>>,
@@ -147,16 +147,10 @@ impl FleetKeys {
     /// Returns the name of a scope set's records: 32 hexadecimal digits.
     #[must_use]
     pub fn name(&self, scope: &ScopeSet) -> String {
-        use fmt::Write;
         let scope = enc(&[scope.as_str().as_bytes()]);
-        let digest = hmac_sha256(&self.name_key, &[&scope]);
-        digest
-            .iter()
-            .take(16)
-            .fold(String::new(), |mut name, byte| {
-                let _ = write!(name, "{byte:02x}"); // A string accepts each write.
-                name
-            })
+        let mut name = hex(&hmac_sha256(&self.name_key, &[&scope]));
+        name.truncate(32);
+        name
     }
 
     /// Seals a token under the name of its scope set. Each record needs a new random `salt`.
@@ -317,6 +311,13 @@ fn without_line_breaks(mut text: &[u8]) -> &[u8] {
     text
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}"); // A string accepts each write.
+        hex
+    })
+}
+
 /// Joins parts so that no other parts give the same bytes: the length of each as `u16`, big-endian, and its bytes. No
 /// part has more than 65535 bytes: [`FleetKeys::new`] checks its own, and a scope set has at most 1024.
 fn enc(parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
@@ -330,7 +331,8 @@ fn enc(parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
     joined
 }
 
-/// HKDF-SHA256 (RFC 5869) of 32 bytes, which are one block: two HMACs. `ring::hkdf` has errors for other lengths.
+/// HKDF-SHA256 (RFC 5869) of 32 bytes, which are one block: two HMACs. `ring::hkdf` would return errors that cannot occur
+/// at this length.
 fn hkdf(ikm: &[u8], salt: &[u8], info: &[u8]) -> Zeroizing<Vec<u8>> {
     let prk = hmac_sha256(salt, &[ikm]);
     hmac_sha256(&prk, &[info, &[1]])

@@ -9,6 +9,7 @@ pub(crate) mod many;
 pub(crate) mod metrics;
 pub(crate) mod namespaces;
 pub(crate) mod process;
+pub(crate) mod redis;
 pub(crate) mod secrecy;
 pub(crate) mod service;
 pub(crate) mod wait;

@@ -35,7 +35,8 @@ pub(crate) fn all_pages() -> Vec<String> {
     let mut pages = pages_in("");
     pages.extend(pages_in("docs"));
     pages.extend(readmes);
-    pages.extend(["python/README.md", "js/README.md"].map(str::to_owned));
+    let others = ["python", "js", "deploy/kubernetes"];
+    pages.extend(others.map(|folder| format!("{folder}/README.md")));
     pages
 }
 
@@ -224,7 +225,7 @@ fn messages() -> String {
 }
 
 /// Messages of other programs, and what else is in the columns with messages.
-const NOT_OURS: [&str; 8] = [
+const NOT_OURS: [&str; 9] = [
     "domo-token: not found",
     "ModuleNotFoundError",
     "Cannot find package",
@@ -233,6 +234,8 @@ const NOT_OURS: [&str; 8] = [
     "domo_token_config_last_reload_successful",
     "session-….scope",
     "invalid_scope",
+    // A function that docs/fleet-records.md defines.
+    "enc(",
 ];
 
 /// Returns whether a code span outside of these columns is a message: three words or more, and no command, expression or
@@ -241,6 +244,7 @@ fn is_message(code: &str) -> bool {
     let commands = [
         "cargo ",
         "docker ",
+        "kubectl ",
         "just ",
         "npm ",
         "pip ",

@@ -157,7 +157,9 @@ fn metrics_page_lists_each_metric_of_a_fleet_and_no_other() {
         scopes: [ScopeSet::parse("data").unwrap()].into(),
         renewed: true,
         proxy_login: None,
+        shares: true,
         loading: Some(Loading::Pending),
+        shares: true,
     };
     let (_engine, _handle) = Engine::<Source, _>::new(&broker, vec![(spec, None)]);
     let caller = Caller::default();
@@ -256,6 +258,7 @@ fn config_page_lists_each_key_in_its_table_and_no_other() {
         ("Metrics", "## `[metrics]`"),
         ("Audit", "## `[audit]`"),
         ("Limits", "## `[limits]`"),
+        ("Fleet", "## `[fleet]`"),
         ("Client", "## `[clients.NAME]`"),
         ("Rule", "## `[clients.NAME.access]`"),
     ];

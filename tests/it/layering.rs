@@ -190,6 +190,7 @@ fn wall_clock_is_read_only_for_display_and_retry_after_dates() {
         "src/server/http/body.rs",
         "src/source/domo.rs",
         "src/source/domo/transport.rs",
+        "src/store/redis/probe.rs",
     ];
     assert_eq!(
         readers, expected,

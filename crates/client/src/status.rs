@@ -211,8 +211,8 @@ pub struct ScopeStatus {
     pub last_rejected_by: Option<String>,
     /// The error of newer credentials that were tried and not applied.
     pub credentials_error: Option<String>,
-    /// Which host obtained the valid token; `None` if there is no valid token, or if the broker speaks only protocol
-    /// versions before 3.
+    /// Which host obtained the valid token; `None` if there is no valid token, if an earlier process of the broker obtained
+    /// it, or if the broker speaks only protocol versions before 3.
     pub from: Option<TokenOrigin>,
 }
 

@@ -83,7 +83,7 @@ pub struct Scope<'a> {
     pub expires_at: Option<u64>,
     /// Failed attempts since the last token.
     pub failed_attempts: u32,
-    /// Which host obtained the valid token, by [`TokenOrigin::name`].
+    /// Which host obtained the valid token, by [`TokenOrigin::name`]; `None` if an earlier process of the broker did.
     pub from: Option<&'a str>,
     /// The valid token's generation.
     pub generation: Option<u64>,

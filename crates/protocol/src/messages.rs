@@ -354,7 +354,8 @@ pub struct ScopeStatus {
     pub last_rejected_by: Option<String>,
     /// The error of newer credentials that were tried and not applied.
     pub credentials_error: Option<String>,
-    /// Which host obtained the valid token. Since version 3.
+    /// Which host obtained the valid token; `None` without one, or if an earlier process of the broker obtained it. Since
+    /// version 3.
     pub from: Option<TokenOrigin>,
 }
 

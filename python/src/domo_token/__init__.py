@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._status import BrokerStatus, Status, TokenStatus
+from ._status import BrokerStatus, FleetStatus, Status, TokenStatus
 from ._watch import Watch
 from .broker import Broker
 from .errors import (
@@ -38,6 +38,7 @@ __all__ = [
     "Broker",
     "BrokerStatus",
     "Error",
+    "FleetStatus",
     "NotPermitted",
     "NotRunning",
     "Rejected",

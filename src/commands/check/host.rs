@@ -6,8 +6,11 @@ use std::sync::Arc;
 
 use rustix::process::geteuid;
 
+use super::fleet::check_fleet;
 use super::{Depth, Report, become_service_user, check_clients};
-use crate::config::{self, ClientConfig, Config, CredentialsSource, Env, SecretSource};
+use crate::config::{
+    self, ClientConfig, Config, CredentialsSource, Env, FleetConfig, SecretSource,
+};
 use crate::credentials::{
     CredentialsError, SERVICE_USER, hidden_by_unit, is_hosts, shell_quoted, user_name,
 };
@@ -28,6 +31,9 @@ pub(super) fn hidden_paths(config: &Config) -> Vec<String> {
     if let Some(path) = &config.audit.file {
         let advice = "choose a file in /var/log/domo-token";
         warnings.extend(hidden("audit.file", path, advice));
+    }
+    for path in config.fleet.iter().flat_map(FleetConfig::files) {
+        warnings.extend(hidden("fleet", &path, MOVE));
     }
     for (name, client) in &config.clients {
         let what = format!("client \"{name}\"");
@@ -78,7 +84,8 @@ pub async fn problems_of_service(config: &Path, env: Env<'static>) -> Vec<String
         return hidden;
     }
     let mut report = Report::default();
-    check_clients(&config, env, None, &mut report).await;
+    let clients = check_clients(&config, env, None, &mut report).await;
+    check_fleet(&config, env, &clients, None, &mut report).await;
     report.wrong
 }
 

@@ -11,10 +11,12 @@ pub(super) const NO_LIST: &str = "wrong type: must be a list";
 /// Returns how to write the list of a key, as the end of a message. The value may be a secret, so it is
 /// not shown.
 pub(super) fn list_like(key: &str) -> &'static str {
-    if key.ends_with(".client_secret_command") {
+    if key.ends_with(".client_secret_command") || key.ends_with(".password_command") {
         ", each word an element; write it like [\"pass\", \"show\", \"domo\"]"
     } else if key.ends_with(".tokens") {
         "; write it like [\"data\"]"
+    } else if key.ends_with(".sentinels") {
+        "; write it like [\"s1.example:26379\"]"
     } else {
         "; write it in brackets, like [\"name\"]"
     }
@@ -150,20 +152,24 @@ pub(super) fn of_serde(message: &str) -> String {
 /// The furthest that a key may be from the one that was meant, in letters.
 const NEAR: usize = 3;
 
-/// What other programs call the keys of a client.
-const SYNONYMS: [(&str, &str); 20] = [
+/// What other programs call the keys of a client or a fleet.
+const SYNONYMS: [(&str, &str); 25] = [
     ("api_host", "token_url"),
     ("ca", "ca_file"),
     ("ca_bundle", "ca_file"),
     ("ca_cert", "ca_file"),
     ("cafile", "ca_file"),
     ("cert_file", "ca_file"),
+    ("cert", "client_certificate_file"),
     ("connection_file", "client_file"),
     ("endpoint", "token_url"),
     ("http_proxy", "proxy"),
     ("https_proxy", "proxy"),
     ("id", "client_id"),
+    ("key", "client_key_file"),
+    ("master_name", "service"),
     ("password", "client_secret"),
+    ("password", "password_file"),
     ("proxies", "proxy"),
     ("scope", "tokens"),
     ("scopes", "tokens"),
@@ -172,6 +178,7 @@ const SYNONYMS: [(&str, &str); 20] = [
     ("token_endpoint", "token_url"),
     ("token_uri", "token_url"),
     ("url", "token_url"),
+    ("user", "username"),
 ];
 
 fn unknown_key(rest: &str) -> String {
@@ -184,18 +191,20 @@ fn unknown_key(rest: &str) -> String {
     }
     let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
     let shown = key.escape_debug();
+    let normal = key.to_ascii_lowercase().replace('-', "_");
+    let mut meant = SYNONYMS
+        .iter()
+        .filter(|(word, meant)| *word == normal && known.contains(meant));
+    if let Some((_, meant)) = meant.next() {
+        return format!("unknown key \"{shown}\"; did you mean \"{meant}\"?");
+    }
     if let Some(table) = table_of(key) {
         return format!("unknown key \"{shown}\" here; it belongs {table}");
     }
-    let normal = key.to_ascii_lowercase().replace('-', "_");
     if normal == "no_proxy" {
         let problem =
             "hosts cannot be excluded from a proxy; set proxy only in the clients that need it";
         return format!("unknown key \"{shown}\": {problem}");
-    }
-    let meant = SYNONYMS.iter().find(|(word, _)| *word == normal);
-    if let Some((_, meant)) = meant.filter(|(_, meant)| known.contains(meant)) {
-        return format!("unknown key \"{shown}\"; did you mean \"{meant}\"?");
     }
     let distance = |other: &str| strsim::levenshtein(key, other);
     let nearest = known.iter().copied().min_by_key(|other| distance(other));

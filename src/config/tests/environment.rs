@@ -16,7 +16,7 @@ fn variables<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<OsS
 }
 
 /// Returns the config of an environment with an id, a secret, and these variables.
-fn from_env(more: &[(&str, &str)]) -> Result<Config, String> {
+pub(super) fn from_env(more: &[(&str, &str)]) -> Result<Config, String> {
     let least = [
         ("DOMO_CLIENT_ID", "an-id"),
         ("DOMO_CLIENT_SECRET", "c4nary"),

@@ -9,8 +9,9 @@ use toml::Spanned;
 use super::{Validator, validate_path};
 use crate::config::client::RawClient;
 use crate::config::{
-    ClientConfig, ConfigError, CredentialsSource, ENV_SECRET, IdSource, SecretCommand,
-    SecretSource, Setting, is_valid_secret, validate_id, without_mark,
+    ClientConfig, ConfigError, CredentialsSource, ENV_SECRET, FLEET_PASSWORD_FILE, FLEET_URL,
+    FleetConfig, IdSource, SecretCommand, SecretSource, Setting, is_valid_secret, validate_id,
+    without_mark,
 };
 
 /// The keys of which a client has one.
@@ -18,7 +19,7 @@ const SECRET_KEYS: &str = "client_secret_file, client_secret_credential, client_
                            client_secret_command, client_secret";
 
 /// A source of the secret, as it was written.
-struct Written {
+pub(in crate::config) struct Written {
     key: &'static str,
     span: Range<usize>,
     source: SecretSource,
@@ -105,7 +106,17 @@ impl Validator<'_> {
                 SecretSource::Command(SecretCommand { argv, withheld })
             }),
         ];
-        let mut sources = sources.into_iter().flatten();
+        self.secret_source(sources.into_iter().flatten(), SECRET_KEYS, key)
+    }
+
+    /// Returns the source of a secret, of which there is at most one. `keys` are all that there can be.
+    pub(in crate::config) fn secret_source(
+        &self,
+        sources: impl IntoIterator<Item = Written>,
+        keys: &str,
+        key: &dyn Fn(&str) -> String,
+    ) -> Result<Option<SecretSource>, ConfigError> {
+        let mut sources = sources.into_iter();
         let Some(Written {
             key: name,
             span,
@@ -115,7 +126,7 @@ impl Validator<'_> {
             return Ok(None);
         };
         if let Some(other) = sources.next() {
-            let problem = format!("more than one source: keep one of {SECRET_KEYS}");
+            let problem = format!("more than one source: keep one of {keys}");
             return Err(self.error(Some(other.span), &key(other.key), problem));
         }
         if let Some(fault) = validate_source(&source) {
@@ -131,12 +142,17 @@ impl Validator<'_> {
     }
 }
 
-/// Keeps every secret that the environment holds from the clients' commands.
-pub(super) fn withhold_secrets(clients: &mut BTreeMap<String, ClientConfig>) {
+/// Keeps every secret that the environment holds from the commands that print one.
+pub(super) fn withhold_secrets(
+    clients: &mut BTreeMap<String, ClientConfig>,
+    mut fleet: Option<&mut FleetConfig>,
+) {
     let mut withheld = [
         ENV_SECRET,
         Setting::PROXY.variable,
         Setting::PROXY_LOGIN.variable,
+        FLEET_URL,
+        FLEET_PASSWORD_FILE,
     ]
     .map(str::to_owned)
     .to_vec();
@@ -149,6 +165,15 @@ pub(super) fn withhold_secrets(clients: &mut BTreeMap<String, ClientConfig>) {
             withheld.push(name.clone());
         }
     }
+    if let Some(SecretSource::Env(name)) = fleet.as_ref().and_then(|fleet| fleet.password.as_ref())
+    {
+        withheld.push(name.clone());
+    }
+    if let Some(SecretSource::Command(command)) =
+        fleet.as_mut().and_then(|fleet| fleet.password.as_mut())
+    {
+        command.withheld.clone_from(&withheld);
+    }
     for client in clients.values_mut() {
         if let CredentialsSource::Pair {
             secret: SecretSource::Command(command),
@@ -160,7 +185,7 @@ pub(super) fn withhold_secrets(clients: &mut BTreeMap<String, ClientConfig>) {
     }
 }
 
-fn written<T>(
+pub(in crate::config) fn written<T>(
     key: &'static str,
     value: Option<Spanned<T>>,
     source: fn(T) -> SecretSource,

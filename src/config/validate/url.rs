@@ -1,8 +1,12 @@
 //! What is true of URLs: which ones a client secret may be sent to, and through.
 
+mod fleet;
+
 use url::{Host, Url};
 
 use crate::config::{IN_QUOTES, Naming, Setting, TOKEN_URL, is_quoted, without_mark};
+
+pub(in crate::config) use fleet::{fleet_address, fleet_url};
 
 /// What a URL of a proxy looks like.
 const PROXY_LIKE: &str = "like http://proxy.example:3128";
@@ -10,9 +14,8 @@ const PROXY_LIKE: &str = "like http://proxy.example:3128";
 /// What people write for no proxy.
 const NO_PROXY: [&str; 7] = ["", "direct", "none", "no", "off", "false", "null"];
 
-/// Parses a URL with a valid host and without a login.
-fn parse(text: &str, login: &str, like: &str) -> Result<Url, String> {
-    let text = without_mark(text);
+/// Returns the scheme of a URL and what follows it.
+fn split<'a>(text: &'a str, like: &str) -> Result<(&'a str, &'a str), String> {
     if is_quoted(text) {
         return Err(IN_QUOTES.to_owned());
     }
@@ -25,17 +28,28 @@ fn parse(text: &str, login: &str, like: &str) -> Result<Url, String> {
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err("contains a space or a control character; remove it".to_owned());
     }
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return Err(format!("not a URL: write it {like}"));
-    };
+    text.split_once("://")
+        .ok_or_else(|| format!("not a URL: write it {like}"))
+}
+
+fn is_placeholder(host: &str) -> bool {
+    host.contains(['{', '}', '<', '>', '$'])
+}
+
+const PLACEHOLDER: &str = "the host is a placeholder; replace it with the name of the host";
+
+/// Parses a URL with a valid host and without a login.
+fn parse(text: &str, login: &str, like: &str) -> Result<Url, String> {
+    let text = without_mark(text);
+    let (scheme, rest) = split(text, like)?;
     // Without a host the library would use the first part of the path as one.
     let authority = rest.split(['/', '\\', '?', '#']).next().unwrap_or_default();
     if authority.is_empty() && matches!(&*scheme.to_ascii_lowercase(), "http" | "https") {
         return Err(format!("the host is missing; write it {like}"));
     }
     let host = authority.rsplit('@').next().unwrap_or_default();
-    if host.contains(['{', '}', '<', '>', '$']) {
-        return Err("the host is a placeholder; replace it with the name of the host".to_owned());
+    if is_placeholder(host) {
+        return Err(PLACEHOLDER.to_owned());
     }
     let url = Url::parse(text).map_err(|error| format!("not a URL: {error}; write it {like}"))?;
     if !url.username().is_empty() || url.password().is_some() {

@@ -20,6 +20,7 @@ fn loaded(source: &Arc<u8>) -> LoadedClient<u8> {
 
 fn command_failed(problem: &str) -> LoadError {
     LoadError::Credentials(CredentialsError::Command {
+        what: "client secret",
         program: "pass".to_owned(),
         problem: problem.to_owned(),
     })

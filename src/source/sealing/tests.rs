@@ -56,6 +56,7 @@ fn note() -> NoteRecord {
     NoteRecord {
         until_engine_ms: 1_800_000_060_000,
         until_wall_ms: 1_800_000_059_750,
+        wait_ms: 30_000,
         count: 3,
         host: HostId(*salt(0).first_chunk().unwrap()),
         is_confirmed: true,
@@ -68,6 +69,7 @@ fn rejection() -> NoteRecord {
     NoteRecord {
         until_engine_ms: 1_800_000_300_000,
         until_wall_ms: 1_800_000_299_750,
+        wait_ms: 30_000,
         count: 251,
         is_confirmed: false,
         failure: NotedFailure::Rejected { scope_only: true },
@@ -122,6 +124,29 @@ fn golden_records_open_and_are_sealed_byte_by_byte() {
         assert_eq!(*sealed, golden(file), "{file}");
         assert_eq!(keys.open_note(NAME, &golden(file)), Some(note), "{file}");
     }
+}
+
+#[test]
+fn document_shows_the_keys_the_content_and_the_record_of_the_golden_token() {
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/fleet-records.md");
+    let document = fs::read_to_string(document).unwrap();
+    let dumps = document.split("```hexdump\n").skip(1).map(|dump| {
+        let (dump, _) = dump.split_once("```").unwrap();
+        let columns = dump.lines().map(|line| line.split("  ").next().unwrap());
+        bytes_of(&columns.collect::<Vec<_>>().join(" "))
+    });
+    let content = encoded(&token()).unwrap().to_vec();
+    assert_eq!(dumps.collect::<Vec<_>>(), [content, golden("token.hex")]);
+    let keys = keys();
+    let record_key = hkdf(&keys.master, &salt(0), b"seal");
+    for (value, bytes) in [("master", &keys.master), ("record key", &record_key)] {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(
+            document.contains(&format!("| {value} | `{hex}` |")),
+            "{value}"
+        );
+    }
+    assert!(document.contains(&format!("| name | `{NAME}` |")));
 }
 
 #[test]
@@ -469,6 +494,7 @@ proptest! {
         let record = NoteRecord {
             until_engine_ms: until[0],
             until_wall_ms: until[1],
+            wait_ms: 30_000,
             count,
             host: HostId(host),
             is_confirmed,

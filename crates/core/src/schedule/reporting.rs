@@ -415,7 +415,7 @@ impl Schedule {
                 .filter(|_| validity.is_some() && self.last_success.is_none())
                 .filter(|_| !self.is_login_rejected())
                 .map(str::to_owned),
-            from: validity.map(|_| TokenOrigin::Domo),
+            from: self.token_origin(now),
         }
     }
 }

@@ -308,7 +308,12 @@ fn token_taken_from_another_host_is_reported_with_its_origin_and_without_a_reque
     );
     assert_eq!(schedule.token_origin(START), Some(TokenOrigin::Fleet));
     assert_eq!(schedule.token_origin(START + HOUR), None, "it has expired");
-    assert_eq!(schedule.status("", START).requests, 0);
+    let status = schedule.status("", START);
+    assert_eq!(
+        (status.requests, status.from),
+        (0, Some(TokenOrigin::Fleet))
+    );
+    assert_eq!(schedule.status("", START + HOUR).from, None);
     let snapshot = schedule.snapshot(START).unwrap();
     let mut restarted = sharing();
     restarted.resume(snapshot, START);

@@ -1,0 +1,232 @@
+//! What failed with a server, and what to do.
+
+use ::redis::{ServerError, Value};
+use domo_token_core::masking::masked;
+
+use super::settings::Login;
+use super::stream::{End, MAX_EXCHANGE};
+use crate::connect::{ConnectError, ConnectFailure, Diagnosis, Secrets, innermost, one_line};
+use crate::credentials::ProxyLogin;
+use crate::store::{StoreError, StoreFailure};
+
+/// What messages about a server need, and what they must not contain.
+pub(super) struct Subject<'a> {
+    /// Host and port.
+    pub(super) server: &'a str,
+    pub(super) login: Option<&'a Login>,
+    pub(super) role: Role<'a>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Role<'a> {
+    Sentinel,
+    Store {
+        prefix: &'a str,
+        /// The name of the records, which servers repeat in errors.
+        name: &'a str,
+    },
+}
+
+pub(super) fn error(cause: StoreFailure, message: impl Into<String>) -> StoreError {
+    let message = message.into();
+    StoreError { cause, message }
+}
+
+/// Returns the error of a connection that was not established.
+pub(super) fn of_connect(failed: &ConnectError) -> StoreError {
+    let cause = match failed.failure {
+        ConnectFailure::TimedOut => StoreFailure::Timeout,
+        ConnectFailure::Tls => StoreFailure::Tls,
+        ConnectFailure::Unreachable | ConnectFailure::ProxyLogin | ConnectFailure::Proxy(_) => {
+            StoreFailure::Connect
+        }
+    };
+    error(cause, one_line(&failed.message))
+}
+
+/// Returns the error of an established connection that ended so.
+pub(super) fn of_end(
+    end: Option<End>,
+    server: &str,
+    is_tls: bool,
+    diagnosis: &Diagnosis,
+) -> StoreError {
+    let hint = if is_tls {
+        diagnosis.hint()
+    } else {
+        "; if it expects TLS, write rediss instead of redis"
+    };
+    match end {
+        Some(End::TooLong) => error(
+            StoreFailure::Protocol,
+            format!(
+                "{server} sent more than {} KiB for one operation; check host and port",
+                MAX_EXCHANGE / 1024
+            ),
+        ),
+        Some(End::Closed) => error(
+            StoreFailure::Connect,
+            format!("{server} closed the connection before it answered{hint}"),
+        ),
+        Some(End::Failed(failed)) => match diagnosis.explain(&failed) {
+            Some(explained) => of_connect(&explained),
+            None => error(
+                StoreFailure::Connect,
+                format!(
+                    "the connection to {server} ended: {}{hint}",
+                    innermost(&failed)
+                ),
+            ),
+        },
+        None => error(
+            StoreFailure::Protocol,
+            format!(
+                "{server} does not answer in the Redis protocol; check host and port, and redis or rediss"
+            ),
+        ),
+    }
+}
+
+/// Returns the error for an answer to `command` that does not fit it.
+pub(super) fn unexpected(server: &str, command: &str) -> StoreError {
+    let message = format!(
+        "the answer of {server} to {command} is invalid; check that nothing else uses its keys"
+    );
+    error(StoreFailure::Protocol, message)
+}
+
+/// Returns the error that an answer is, if it is one.
+pub(super) fn server_error(value: &Value) -> Option<&ServerError> {
+    if let Value::ServerError(error) = value {
+        return Some(error);
+    }
+    None
+}
+
+/// Returns whether an answer is that the login may not execute the command.
+pub(super) fn is_denied(value: &Value) -> bool {
+    server_error(value).is_some_and(|error| error.code() == "NOPERM")
+}
+
+/// Returns the error of a rejected login.
+pub(super) fn of_login(rejected: &ServerError, subject: &Subject<'_>) -> StoreError {
+    let server = subject.server;
+    if let Some(error) = too_many_clients(rejected, server) {
+        return error;
+    }
+    let message = match rejected.code() {
+        "WRONGPASS" => format!(
+            "{server} rejects the user name or the password (WRONGPASS); check {}",
+            subject.login_keys()
+        ),
+        code => format!(
+            "{server} rejects the login ({}); check {}",
+            subject.text(code, rejected.details()),
+            subject.login_keys()
+        ),
+    };
+    error(StoreFailure::Login, message)
+}
+
+fn too_many_clients(rejected: &ServerError, server: &str) -> Option<StoreError> {
+    let text = rejected.details().unwrap_or_default();
+    let is_full = text.starts_with("max number of clients");
+    is_full.then(|| {
+        let message = format!("{server} accepts no more connections; raise its maxclients");
+        error(StoreFailure::Connect, message)
+    })
+}
+
+/// Returns the error of a rejected command.
+pub(super) fn of_command(
+    rejected: &ServerError,
+    command: &str,
+    subject: &Subject<'_>,
+) -> StoreError {
+    let server = subject.server;
+    if let Some(error) = too_many_clients(rejected, server) {
+        return error;
+    }
+    match rejected.code() {
+        "NOAUTH" => error(
+            StoreFailure::Login,
+            format!(
+                "{server} requires a login (NOAUTH); set {}",
+                subject.login_keys()
+            ),
+        ),
+        "NOPERM" => error(
+            StoreFailure::Login,
+            format!(
+                "{server} does not permit {command} (NOPERM); grant it{}",
+                subject.grant(command)
+            ),
+        ),
+        "OOM" => error(
+            StoreFailure::Full,
+            format!(
+                "{server} is full (OOM); raise its maxmemory, or set a maxmemory-policy that evicts keys"
+            ),
+        ),
+        "READONLY" => error(
+            StoreFailure::ReadOnly,
+            format!(
+                "{server} is a replica and read-only (READONLY); configure the master, or sentinels"
+            ),
+        ),
+        "MISCONF" => error(
+            StoreFailure::ReadOnly,
+            format!(
+                "{server} accepts no writes because it cannot save its data (MISCONF); see its log"
+            ),
+        ),
+        code => error(
+            StoreFailure::Protocol,
+            format!(
+                "{server} rejects {command}: {}; see its log",
+                subject.text(code, rejected.details())
+            ),
+        ),
+    }
+}
+
+impl Subject<'_> {
+    /// Returns the config keys of the login.
+    fn login_keys(&self) -> &'static str {
+        match self.role {
+            Role::Sentinel => "sentinel_password_file",
+            Role::Store { .. } => "username and password_file",
+        }
+    }
+
+    /// Returns the command that grants what is needed.
+    fn grant(&self, command: &str) -> String {
+        let Role::Store { prefix, .. } = self.role else {
+            return String::new();
+        };
+        let user = self.login.and_then(|login| login.username.as_deref());
+        let user = masked(user.unwrap_or("default"));
+        let select = if command == "SELECT" { " +select" } else { "" };
+        format!(": ACL SETUSER {user} ~{prefix}:* +get +set +time +pexpire +del{select}")
+    }
+
+    /// Returns what a server sent, fit for a message.
+    fn text(&self, code: &str, details: Option<&str>) -> String {
+        let details = details.unwrap_or_default();
+        // Then it repeats the arguments of the command.
+        let details = details.split(", with args").next().unwrap_or_default();
+        let mut text = format!("{code} {details}");
+        if let Role::Store { name, .. } = self.role {
+            text = text.replace(name, "[redacted]");
+        }
+        let login = self.login.map(|login| ProxyLogin {
+            user: login.username.clone().unwrap_or_default(),
+            password: login.password.clone(),
+        });
+        let secrets = Secrets {
+            login: login.as_ref(),
+            ..Secrets::default()
+        };
+        one_line(&secrets.removed_from(&text))
+    }
+}

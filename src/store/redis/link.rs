@@ -1,0 +1,179 @@
+//! Executes commands over one connection, which it makes when it is needed and follows to another node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domo_token_protocol::BootTime;
+use tokio::time::{Instant, timeout_at};
+
+use super::Reach;
+use super::command::{Reply, moved_to};
+use super::connection::{Connection, Exchange};
+use super::error::{self, Role, Subject, error};
+use super::sentinel;
+use super::settings::{Address, Place};
+use crate::platform::clock::{boot_now, timer_now};
+use crate::store::{StoreError, StoreFailure};
+
+/// How long an operation may take, connecting included.
+pub(super) const LIMIT: Duration = Duration::from_secs(1);
+
+pub(super) struct Link {
+    reach: Arc<Reach>,
+    /// What errors must not contain: the variable part of the keys.
+    name: String,
+    /// `None` before the first operation and after an error.
+    connection: Option<Connection>,
+    /// The server of the last connection, for messages.
+    server: String,
+}
+
+impl Link {
+    pub(super) fn new(reach: Arc<Reach>, name: &str) -> Self {
+        Self {
+            server: reach.settings.place.to_string(),
+            reach,
+            name: name.to_owned(),
+            connection: None,
+        }
+    }
+
+    pub(super) fn prefix(&self) -> &str {
+        &self.reach.settings.prefix
+    }
+
+    /// Returns the server that executed the last commands, for messages.
+    pub(super) fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// Returns the end of an operation that begins now.
+    pub(super) fn deadline() -> Instant {
+        timer_now() + LIMIT
+    }
+
+    /// Returns the answers to commands, none of which is an error, and when the commands were sent.
+    pub(super) async fn execute<E: Exchange>(
+        &mut self,
+        deadline: Instant,
+        commands: impl Fn() -> E + Send,
+    ) -> Result<(BootTime, E::Replies), StoreError> {
+        let (asked, replies) = self.replies(deadline, commands).await?;
+        if let Some(error) = replies
+            .as_ref()
+            .iter()
+            .find_map(|reply| self.rejection(reply))
+        {
+            self.connection = None;
+            return Err(error);
+        }
+        Ok((asked, replies))
+    }
+
+    /// Returns the error that an answer is, if it is one.
+    pub(super) fn rejection(&self, reply: &Reply) -> Option<StoreError> {
+        let rejected = error::server_error(&reply.value)?;
+        Some(error::of_command(
+            rejected,
+            reply.command,
+            &subject(&self.reach, &self.name, &self.server),
+        ))
+    }
+
+    /// Returns the answers to commands, each of which may be an error, and when the commands were sent.
+    pub(super) async fn replies<E: Exchange>(
+        &mut self,
+        deadline: Instant,
+        commands: impl Fn() -> E + Send,
+    ) -> Result<(BootTime, E::Replies), StoreError> {
+        let in_time = timeout_at(deadline, self.run(deadline, commands)).await;
+        in_time.unwrap_or_else(|_| {
+            let message = format!(
+                "no response from {} within {} s; check that it runs and is not overloaded",
+                self.server,
+                LIMIT.as_secs()
+            );
+            Err(error(StoreFailure::Timeout, message))
+        })
+    }
+
+    /// Runs commands, and runs all of them again on another node if one of the answers names it. The connection is kept
+    /// unless this fails or is cancelled.
+    async fn run<E: Exchange>(
+        &mut self,
+        deadline: Instant,
+        commands: impl Fn() -> E + Send,
+    ) -> Result<(BootTime, E::Replies), StoreError> {
+        let mut connection = if let Some(connection) = self.connection.take() {
+            connection.start_operation();
+            connection
+        } else {
+            let address = address(&self.reach, deadline).await?;
+            self.connect(&address, deadline).await?
+        };
+        let mut asked = boot_now();
+        let mut replies = connection.run(commands()).await?;
+        let other = replies
+            .as_ref()
+            .iter()
+            .find_map(|reply| moved(reply, &connection.address));
+        if let Some(address) = other {
+            connection = self.connect(&address, deadline).await?;
+            asked = boot_now();
+            replies = connection.run(commands()).await?;
+        }
+        if connection.is_usable() {
+            self.connection = Some(connection);
+        }
+        Ok((asked, replies))
+    }
+
+    async fn connect(
+        &mut self,
+        address: &Address,
+        deadline: Instant,
+    ) -> Result<Connection, StoreError> {
+        self.server = address.to_string();
+        let settings = &self.reach.settings;
+        let mut connection = Connection::open(&self.reach.connector, address, deadline).await?;
+        let subject = subject(&self.reach, &self.name, &self.server);
+        let login = settings.login.as_ref();
+        connection
+            .log_in(login, settings.database, &subject)
+            .await?;
+        Ok(connection)
+    }
+}
+
+/// Returns the address to connect to first.
+async fn address(reach: &Reach, deadline: Instant) -> Result<Address, StoreError> {
+    match &reach.settings.place {
+        Place::Server(address) => Ok(address.clone()),
+        Place::Sentinels {
+            addresses,
+            service,
+            password,
+        } => {
+            let connector = &reach.connector;
+            sentinel::master(connector, addresses, service, password.as_ref(), deadline).await
+        }
+    }
+}
+
+fn subject<'a>(reach: &'a Reach, name: &'a str, server: &'a str) -> Subject<'a> {
+    Subject {
+        server,
+        login: reach.settings.login.as_ref(),
+        role: Role::Store {
+            prefix: &reach.settings.prefix,
+            name,
+        },
+    }
+}
+
+/// Returns the node that has the keys, if the answer of `node` is that another has them.
+fn moved(reply: &Reply, node: &Address) -> Option<Address> {
+    let rejected = error::server_error(&reply.value)?;
+    let details = rejected.details().filter(|_| rejected.code() == "MOVED")?;
+    moved_to(details, node)
+}

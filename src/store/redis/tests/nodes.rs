@@ -1,0 +1,134 @@
+//! Sentinels, and clusters.
+
+use super::*;
+
+fn sentinels(servers: &[&Scripted], password: Option<&str>) -> RedisStore {
+    let addresses = servers
+        .iter()
+        .map(|server| server.address.clone())
+        .collect();
+    let place = Place::Sentinels {
+        addresses,
+        service: "mymaster".to_owned(),
+        password: password.map(Into::into),
+    };
+    store(place, |_| ())
+}
+
+/// A sentinel that names that port.
+async fn sentinel(port: u16) -> Scripted {
+    let port = port.to_string();
+    let named = format!("*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{port}\r\n", port.len());
+    let answer = move |command: &str| match command {
+        "SENTINEL GET-MASTER-ADDR-BY-NAME mymaster" => send(&named),
+        command => empty(command),
+    };
+    Scripted::start(answer).await
+}
+
+#[tokio::test]
+async fn master_is_named_by_any_sentinel_that_answers() {
+    let master = Scripted::start(empty).await;
+    let working = sentinel(master.address.port).await;
+    let failing = Scripted::start(|_| Answer::Close).await;
+    let unaware = Scripted::start(|_| send("*-1\r\n")).await;
+    let store = sentinels(&[&failing, &working, &unaware], Some("s3ntinel"));
+    for _ in 0..10 {
+        store.session(NAME).look().await.unwrap();
+        assert_eq!(
+            working.take_commands(),
+            ["AUTH s3ntinel", "SENTINEL GET-MASTER-ADDR-BY-NAME mymaster"]
+        );
+        assert_eq!(master.take_commands().len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn silent_sentinels_leave_time_for_one_that_answers() {
+    let master = Scripted::start(empty).await;
+    let working = sentinel(master.address.port).await;
+    let silent = Scripted::start(|_| Answer::Silence).await;
+    let store = sentinels(&[&silent, &silent, &working], None);
+    for _ in 0..3 {
+        store.session(NAME).look().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn failure_of_all_sentinels_is_that_of_one() {
+    let unaware = Scripted::start(|_| send("*-1\r\n")).await;
+    let error = sentinels(&[&unaware], None)
+        .session(NAME)
+        .look()
+        .await
+        .unwrap_err();
+    assert_eq!(error.cause, StoreFailure::Protocol);
+    assert!(
+        error
+            .message
+            .ends_with("does not know the service mymaster; check service"),
+        "{error}"
+    );
+    let closed = Scripted::start(|_| send("-NOAUTH Authentication required.\r\n")).await;
+    let error = sentinels(&[&closed], None)
+        .session(NAME)
+        .look()
+        .await
+        .unwrap_err();
+    assert_eq!(error.cause, StoreFailure::Login);
+    assert!(
+        error.message.ends_with("set sentinel_password_file"),
+        "{error}"
+    );
+    let silent = Scripted::start(|_| Answer::Silence).await;
+    let error = sentinels(&[&silent, &silent], None)
+        .session(NAME)
+        .look()
+        .await
+        .unwrap_err();
+    assert_eq!(error.cause, StoreFailure::Timeout);
+    assert!(
+        error
+            .message
+            .starts_with("no response from the sentinel 127.0.0.1:"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn look_is_repeated_on_the_node_that_has_the_keys_and_the_session_stays_there() {
+    let node = Scripted::start(empty).await;
+    let moved = format!("-MOVED 3999 :{}\r\n", node.address.port);
+    let first = Scripted::start(move |command| match command {
+        "TIME" => send(TIME),
+        _ => send(&moved),
+    });
+    let first = first.await;
+    let mut session = first.store().session(NAME);
+    session.look().await.unwrap();
+    session.claim("id", LEASE_TIME).await.unwrap();
+    assert_eq!(first.take_commands().len(), 3);
+    let expected = [
+        "TIME".to_owned(),
+        format!("GET {TOKEN}"),
+        format!("GET {NOTE}"),
+        format!("SET {LEASE} id NX PX 5000"),
+    ];
+    assert_eq!(node.take_commands(), expected);
+}
+
+#[tokio::test]
+async fn keys_that_move_on_are_not_followed_twice() {
+    let port = Arc::new(Mutex::new(0));
+    let own = Arc::clone(&port);
+    let answer = move |_: &str| send(format!("-MOVED 3999 127.0.0.1:{}\r\n", own.lock().unwrap()));
+    let node = Scripted::start(answer).await;
+    *port.lock().unwrap() = node.address.port;
+    let error = node.store().session(NAME).look().await.unwrap_err();
+    assert_eq!(error.cause, StoreFailure::Protocol);
+    assert!(
+        error.message.contains("rejects TIME: MOVED 3999"),
+        "{error}"
+    );
+    assert_eq!(node.take_commands().len(), 6);
+}

@@ -1,0 +1,4 @@
+//! Real servers as the store of a fleet.
+
+mod engines;
+mod servers;
