@@ -199,6 +199,30 @@ fn three_hosts_without_faults_send_hardly_more_requests_than_one() {
     }
 }
 
+/// A failure that a random run found: the scope set that tried a rejected client had a token, so its fetch was postponed
+/// by hours when the store failed, and the others waited for it.
+#[test]
+fn failing_store_does_not_postpone_the_attempt_of_a_rejected_client() {
+    let ops = [
+        Op::Store(StoreFault::Fails),
+        Op::Behaviour(Behaviour::PassingRefusals),
+        Op::Pass(4),
+    ];
+    play(HOSTS, 260_040_870_007_589_707, 86_400, &ops).unwrap();
+}
+
+/// A failure that a random run found: the floor counted from the start of a fetch that had waited for another host.
+#[test]
+fn floor_counts_from_the_request_of_a_fetch_that_waited() {
+    let ops = [
+        Op::Behaviour(Behaviour::ShortLives),
+        Op::Suspend(4969),
+        Op::Store(StoreFault::Mixed),
+        Op::Pass(1247),
+    ];
+    play(HOSTS, 0, 60, &ops).unwrap();
+}
+
 #[test]
 fn constantly_changing_credentials_cause_three_requests_then_one_per_interval() {
     let rotate = |step: u32| Op::Rotate {

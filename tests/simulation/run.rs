@@ -181,7 +181,7 @@ impl Host {
         let clock = domo.clock.of_host();
         let broker = Broker::new(clock.clone(), seed, BrokerConfig::default());
         let fleet = store.map(|store| {
-            let monitor = FleetMonitor::new("store".to_owned());
+            let monitor = Arc::new(FleetMonitor::new("store".to_owned()));
             let rng = fastrand::Rng::with_seed(seed);
             Arc::new(Fleet::new(store.clone(), clock.clone(), monitor, rng))
         });

@@ -32,7 +32,8 @@ impl Schedule {
         Some(Occasion {
             scope: self.scope.clone(),
             held: self.token(now).cloned(),
-            is_urgent: self.needs_another_token(now),
+            // While the client counts as rejected, its scope sets without a token wait for this fetch.
+            is_urgent: self.needs_another_token(now) || self.is_client_rejected,
             min_left: self.least_left(),
             ignores_notes: attempt.is_caused_by_change,
             confirms_rejection: self.confirms_rejection(),

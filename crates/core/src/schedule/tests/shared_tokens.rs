@@ -251,6 +251,18 @@ fn fetch_postponed_without_a_valid_token_is_a_failure() {
 }
 
 #[test]
+fn fetch_that_tries_a_rejected_client_is_urgent() {
+    let mut schedule = fresh(HOUR);
+    schedule.set_shares(true);
+    let due = START + SECOND * 300;
+    schedule.block("unknown client", Some(due), true, START + SECOND);
+    schedule.handle_timeout(due);
+    schedule.start(jitter(0.5, 2), due);
+    let occasion = schedule.occasion(due).unwrap();
+    assert!(occasion.held.is_some() && occasion.is_urgent);
+}
+
+#[test]
 fn floor_counts_from_the_request_of_a_fetch_that_waited_for_another_host() {
     let mut schedule = sharing();
     let fetch_id = schedule.start(jitter(0.0, 1), START);
