@@ -62,9 +62,8 @@ impl State {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::time::Duration;
 
-    use domo_token_core::fetch_result::{FetchError, Fetched};
+    use domo_token_core::fetch::{Fetch, Occasion, Progress};
     use domo_token_core::scheduler::ClientSpec;
     use domo_token_protocol::BootTime;
     use domo_token_protocol::messages::Response;
@@ -80,12 +79,7 @@ mod tests {
     struct Silent;
 
     impl TokenSource for Silent {
-        async fn fetch(
-            &self,
-            _: &ScopeSet,
-            _: Duration,
-            _: &(dyn Fn() + Send + Sync),
-        ) -> Result<Fetched, FetchError> {
+        async fn fetch(&self, _: &Occasion, _: &(dyn Fn(Progress) + Send + Sync)) -> Fetch {
             std::future::pending().await
         }
     }
@@ -104,6 +98,7 @@ mod tests {
             renewed: true,
             proxy_login: None,
             loading: None,
+            shares: true,
         };
         vec![(spec, Some(Arc::new(Silent)))]
     }
