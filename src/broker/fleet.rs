@@ -199,7 +199,7 @@ mod tests {
         let (broker, caller) = (broker(), Caller::default());
         let (engine, handle) = Engine::new(&broker, clients(&["data", "user"]));
         let engine = tokio::spawn(engine.run());
-        assert!(!broker.metrics(&caller).contains("fleet"));
+        assert!(!broker.metrics(&caller).contains("domo_token_fleet"));
         let monitor = monitor();
         broker.set_fleet(Some(Arc::clone(&monitor)));
         let value = |name: &str| {

@@ -6,6 +6,8 @@
 
 mod health;
 mod publish;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
