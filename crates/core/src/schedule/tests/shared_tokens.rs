@@ -263,6 +263,14 @@ fn fetch_that_tries_a_rejected_client_is_urgent() {
 }
 
 #[test]
+fn scope_set_tries_its_rejected_client_no_earlier_than_the_floor() {
+    let schedule = fresh(HOUR);
+    let floor = START + floor(HOUR);
+    assert!(schedule.may_probe(floor));
+    assert!(!schedule.may_probe(floor - SECOND));
+}
+
+#[test]
 fn floor_counts_from_the_request_of_a_fetch_that_waited_for_another_host() {
     let mut schedule = sharing();
     let fetch_id = schedule.start(jitter(0.0, 1), START);
