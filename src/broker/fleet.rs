@@ -98,7 +98,7 @@ mod tests {
             renewed: true,
             proxy_login: None,
             loading: None,
-            shares: false,
+            shares: true,
         };
         vec![(spec, Some(Arc::new(Silent)))]
     }
@@ -152,7 +152,8 @@ mod tests {
         };
         assert_eq!(status(&broker, &caller), Some(new.clone()));
         let now = BootTime::from_millis(7);
-        monitor.succeeded(-12, now);
+        monitor.succeeded(now);
+        monitor.read_clocks(-12);
         monitor.failed(&refused(), now);
         let down = FleetStatus {
             up: false,
@@ -219,7 +220,8 @@ mod tests {
         assert_eq!(value("domo_token_fleet_up "), Some(1.0));
         monitor.looked_up("acme", &scope("user"), Lookup::Taken);
         monitor.published(Published::Stored);
-        monitor.succeeded(-1500, BootTime::from_millis(1));
+        monitor.succeeded(BootTime::from_millis(1));
+        monitor.read_clocks(-1500);
         monitor.failed(&refused(), BootTime::from_millis(2));
         assert_eq!(looks("user", "taken"), Some(1.0));
         assert_eq!((value(stored), value(connect)), (Some(1.0), Some(1.0)));

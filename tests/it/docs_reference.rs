@@ -157,7 +157,6 @@ fn metrics_page_lists_each_metric_of_a_fleet_and_no_other() {
         scopes: [ScopeSet::parse("data").unwrap()].into(),
         renewed: true,
         proxy_login: None,
-        shares: true,
         loading: Some(Loading::Pending),
     };
     let (_engine, _handle) = Engine::<Source, _>::new(&broker, vec![(spec, None)]);

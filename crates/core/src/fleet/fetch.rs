@@ -245,7 +245,9 @@ impl FleetFetch {
     }
 
     fn failed(&mut self, error: FetchError, now: BootTime) -> Step {
-        let Some(failure) = NotedFailure::of(&error, self.occasion.confirms_rejection) else {
+        let failure = NotedFailure::of(&error, self.occasion.confirms_rejection);
+        let is_shared = self.lifetime().is_none_or(is_shared);
+        let Some(failure) = failure.filter(|_| is_shared) else {
             let fetch = Fetch::from(Err(error));
             return self.end(fetch, None);
         };
