@@ -158,6 +158,7 @@ fn metrics_page_lists_each_metric_of_a_fleet_and_no_other() {
         renewed: true,
         proxy_login: None,
         loading: Some(Loading::Pending),
+        shares: true,
     };
     let (_engine, _handle) = Engine::<Source, _>::new(&broker, vec![(spec, None)]);
     let caller = Caller::default();
