@@ -191,11 +191,12 @@ fn three_hosts_without_faults_send_hardly_more_requests_than_one() {
     let ops = vec![Op::Pass(1000 / 3); 60];
     for seed in 0..2 {
         let played = play(HOSTS, seed, 3599, &ops).unwrap();
-        let per_lifetime = played.regular_requests as f64 / (20 * SETS.len()) as f64;
+        let lifetimes = 20 * SETS.len() as u64;
+        let requests = played.regular_requests;
         print_figures(&format!(
-            "seed {seed}: {per_lifetime} requests per lifetime"
+            "seed {seed}: {requests} requests in {lifetimes} lifetimes"
         ));
-        assert!(per_lifetime <= 1.7, "{per_lifetime}: {played:?}");
+        assert!(requests * 10 <= lifetimes * 17, "{played:?}");
     }
 }
 
