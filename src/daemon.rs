@@ -81,12 +81,12 @@ pub async fn run(
     let started = clock.now();
     let (files, loaded) = LoadedConfig::new(Arc::new(config), env, &BTreeMap::new(), &shared);
     let (config, mut clients, fleet, changes) = first_clients(loaded, env, &shared, &clock)?;
-    let broker_config = broker_config(&config, &clients, &fleet, started, started);
-    let broker = broker_with(inherited.stored, broker_config, &clock);
+    let broker = broker_config(&config, &clients, &fleet, started, started);
+    let broker = broker_with(inherited.stored, broker, &clock);
     let mut services = Services::new(&config)?;
     let audit_task = services.start_audit(&broker);
-    broker.set_fleet(fleet.monitor(started));
-    let (engine, handle) = Engine::new(&broker, fleet.share(clients.for_broker()));
+    let of_broker = fleet.share(clients.for_broker(), &broker, started);
+    let (engine, handle) = Engine::new(&broker, of_broker);
     let listener = socket.listen(&callers)?;
     log_start(&config, &changes, &socket);
     ready(socket.path());
@@ -94,7 +94,6 @@ pub async fn run(
 
     let stop = CancellationToken::new();
     let (watched, socket_changes) = watch(files, &socket);
-    let engine = tokio::spawn(engine.run());
     let services = services.run(&broker, &clock, stop.clone());
     let reload_task = ReloadTask {
         options: Options {
@@ -119,6 +118,7 @@ pub async fn run(
         is_reloading: false,
         is_starting: true,
     };
+    let engine = tokio::spawn(engine.run());
     let (sender, signals) = mpsc::channel(8);
     let kept = socket.rebind_when_lost(&callers, &broker, &clock, socket_changes, stop.clone());
     let keep_socket = end_if_lost(kept, environment.signals, sender);
@@ -131,11 +131,7 @@ pub async fn run(
     let serve = server::serve(listener, broker.clone(), settings, stop.clone());
     let ((), (), kept, result) = tokio::join!(serve, services, keep_socket, reload);
     audit_task.finish().await;
-    let result = result.and(kept);
-    if result.is_ok() {
-        info!("stopped");
-    }
-    result
+    result.and(kept).inspect(|()| info!("stopped"))
 }
 
 /// Returns the clients and the fleet at a start, unless no client can ever be loaded.

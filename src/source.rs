@@ -124,7 +124,8 @@ impl TokenSource for Source {
     ) -> Fetch {
         match self {
             Self::Domo(source) => source.fetch(occasion, on_progress).await,
-            Self::Fleet(source) => source.fetch(occasion, on_progress).await,
+            // Boxed, so that clients without a fleet need no memory for it.
+            Self::Fleet(source) => Box::pin(source.fetch(occasion, on_progress)).await,
         }
     }
 }

@@ -23,7 +23,8 @@ pub trait Store: Send + Sync + 'static {
 }
 
 /// The operations of one fetch on the records of one scope set, over one connection. Each operation takes at most a
-/// second, connecting included. After an error the next operation connects again.
+/// second, connecting included. After an error the next operation connects again. An operation may be cancelled: it has
+/// its effect or not, and the next one works.
 pub trait StoreSession: Send + 'static {
     /// Returns the store's time and both records.
     fn look(&mut self) -> impl Future<Output = Result<Look, StoreError>> + Send;

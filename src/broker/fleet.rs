@@ -62,9 +62,8 @@ impl State {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::time::Duration;
 
-    use domo_token_core::fetch_result::{FetchError, Fetched};
+    use domo_token_core::fetch::{Fetch, Occasion, Progress};
     use domo_token_core::scheduler::ClientSpec;
     use domo_token_protocol::BootTime;
     use domo_token_protocol::messages::Response;
@@ -80,12 +79,7 @@ mod tests {
     struct Silent;
 
     impl TokenSource for Silent {
-        async fn fetch(
-            &self,
-            _: &ScopeSet,
-            _: Duration,
-            _: &(dyn Fn() + Send + Sync),
-        ) -> Result<Fetched, FetchError> {
+        async fn fetch(&self, _: &Occasion, _: &(dyn Fn(Progress) + Send + Sync)) -> Fetch {
             std::future::pending().await
         }
     }
@@ -104,6 +98,7 @@ mod tests {
             renewed: true,
             proxy_login: None,
             loading: None,
+            shares: true,
         };
         vec![(spec, Some(Arc::new(Silent)))]
     }
@@ -157,7 +152,8 @@ mod tests {
         };
         assert_eq!(status(&broker, &caller), Some(new.clone()));
         let now = BootTime::from_millis(7);
-        monitor.succeeded(-12, now);
+        monitor.succeeded(now);
+        monitor.read_clocks(-12);
         monitor.failed(&refused(), now);
         let down = FleetStatus {
             up: false,
@@ -203,7 +199,7 @@ mod tests {
         let (broker, caller) = (broker(), Caller::default());
         let (engine, handle) = Engine::new(&broker, clients(&["data", "user"]));
         let engine = tokio::spawn(engine.run());
-        assert!(!broker.metrics(&caller).contains("fleet"));
+        assert!(!broker.metrics(&caller).contains("domo_token_fleet"));
         let monitor = monitor();
         broker.set_fleet(Some(Arc::clone(&monitor)));
         let value = |name: &str| {
@@ -224,7 +220,8 @@ mod tests {
         assert_eq!(value("domo_token_fleet_up "), Some(1.0));
         monitor.looked_up("acme", &scope("user"), Lookup::Taken);
         monitor.published(Published::Stored);
-        monitor.succeeded(-1500, BootTime::from_millis(1));
+        monitor.succeeded(BootTime::from_millis(1));
+        monitor.read_clocks(-1500);
         monitor.failed(&refused(), BootTime::from_millis(2));
         assert_eq!(looks("user", "taken"), Some(1.0));
         assert_eq!((value(stored), value(connect)), (Some(1.0), Some(1.0)));

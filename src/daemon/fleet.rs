@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tracing::{debug, error, info};
 
 use super::clients::{RETRY_FIRST, RETRY_MAX, Rerun};
-use crate::broker;
+use crate::broker::{self, Broker};
 use crate::config::{Config, Env, FleetConfig};
 use crate::connect::Shared;
 use crate::load::{
@@ -293,7 +293,7 @@ impl Fleet {
         }
         for (name, fault) in &faults {
             if self.client_faults.get(name) != Some(fault) {
-                error!(client = name, "{fault}");
+                error!(client = name, "its tokens are not shared: {fault}");
             }
         }
         let have_changed = self.client_faults != faults;
@@ -320,8 +320,14 @@ impl Fleet {
         });
     }
 
-    /// Returns the clients for the broker, of which members share their tokens.
-    pub(super) fn share(&self, mut clients: broker::Clients<Source>) -> broker::Clients<Source> {
+    /// Returns the clients for the broker, of which members share their tokens. Has the broker show the fleet.
+    pub(super) fn share<C: Clock>(
+        &self,
+        mut clients: broker::Clients<Source>,
+        broker: &Broker<C>,
+        now: BootTime,
+    ) -> broker::Clients<Source> {
+        broker.set_fleet(self.monitor(now));
         for (spec, source) in &mut clients {
             if let Some(member) = self.members.get(&spec.name)
                 && let Some(source) = source
@@ -335,7 +341,7 @@ impl Fleet {
     }
 
     /// Returns what status and metrics show of the fleet; `None` if the config has none.
-    pub(super) fn monitor(&self, now: BootTime) -> Option<Arc<FleetMonitor>> {
+    fn monitor(&self, now: BootTime) -> Option<Arc<FleetMonitor>> {
         if let Some(active) = &self.active {
             return Some(Arc::clone(active.fleet.monitor()));
         }

@@ -292,8 +292,8 @@ impl ReloadTask {
     }
 
     async fn configure(&mut self) {
-        let clients = self.fleet.share(self.clients.for_broker());
-        self.broker.set_fleet(self.fleet.monitor(self.clock.now()));
+        let clients = self.clients.for_broker();
+        let clients = self.fleet.share(clients, &self.broker, self.clock.now());
         self.engine.configure(clients, self.broker_config()).await;
     }
 

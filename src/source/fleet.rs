@@ -1,9 +1,13 @@
 //! A source whose tokens the hosts of a fleet share: it carries out what the core decides for each fetch, on the
 //! store and on the source of tokens behind it.
 //!
+//! - `health`: whether the store can be used.
 //! - `publish`: stores a token or a note after the fetch has ended.
 
+mod health;
 mod publish;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -14,8 +18,8 @@ use std::time::Duration;
 use domo_token_core::fetch::{Fetch, Occasion, Progress};
 use domo_token_core::fetch_result::{FetchError, Fetched};
 use domo_token_core::fleet::{
-    Breaker, EXTEND_EVERY, End, FleetFetch, HostId, LEASE, Looked, SetMemory, Step, StoreFailed,
-    StoreTime, is_shared,
+    EXTEND_EVERY, End, FleetFetch, HostId, LEASE, Looked, SetMemory, Step, StoreFailed, StoreTime,
+    is_shared,
 };
 use domo_token_protocol::scope::ScopeSet;
 use tracing::info;
@@ -25,13 +29,14 @@ use super::fleet_monitor::{FleetMonitor, Lookup};
 use super::sealing::FleetKeys;
 use crate::platform::clock::Clock;
 use crate::store::{Look, Store, StoreError, StoreSession};
+use health::{Health, Operation};
 
 /// What all clients of a daemon share of its fleet.
 pub struct Fleet<K, C> {
     store: K,
     clock: C,
     host: HostId,
-    breaker: Mutex<Breaker>,
+    health: Mutex<Health>,
     rng: Mutex<fastrand::Rng>,
     monitor: Arc<FleetMonitor>,
 }
@@ -44,7 +49,7 @@ impl<K: Store, C: Clock> Fleet<K, C> {
             store,
             clock,
             host: HostId(rng.u128(..).to_le_bytes()),
-            breaker: Mutex::default(),
+            health: Mutex::default(),
             rng: Mutex::new(rng),
             monitor,
         }
@@ -57,17 +62,17 @@ impl<K: Store, C: Clock> Fleet<K, C> {
 
     /// Returns whether the store may be used.
     fn is_usable(&self) -> bool {
-        !lock(&self.breaker).is_open(self.clock.now())
+        lock(&self.health).is_usable(self.clock.now())
     }
 
-    fn succeeded(&self) {
-        lock(&self.breaker).succeeded();
-    }
-
-    fn failed(&self, error: &StoreError) -> StoreFailed {
+    fn succeeded(&self, operation: Operation) {
         let now = self.clock.now();
-        lock(&self.breaker).failed(now);
-        self.monitor.failed(error, now);
+        lock(&self.health).succeeded(operation, &self.monitor, now);
+    }
+
+    fn failed(&self, operation: Operation, error: &StoreError) -> StoreFailed {
+        let now = self.clock.now();
+        lock(&self.health).failed(operation, error, &self.monitor, now);
         StoreFailed
     }
 }
@@ -148,6 +153,8 @@ struct Run<'a, S, K: Store, C> {
     on_progress: &'a (dyn Fn(Progress) + Send + Sync),
     name: String,
     session: K::Session,
+    /// Whether the last look found a record that does not open.
+    has_unsealable: bool,
 }
 
 impl<S: TokenSource, K: Store, C: Clock> TokenSource for FleetSource<S, K, C> {
@@ -164,6 +171,7 @@ impl<S: TokenSource, K: Store, C: Clock> TokenSource for FleetSource<S, K, C> {
             on_progress,
             name,
             session,
+            has_unsealable: false,
         };
         run.run().await
     }
@@ -192,17 +200,17 @@ impl<S: TokenSource, K: Store, C: Clock> Run<'_, S, K, C> {
                     self.count_look(&step);
                     step
                 }
-                Step::Claim => {
-                    let claimed = self.claim().await;
+                Step::Claim(lease) => {
+                    let claimed = self.claim(lease).await;
                     fetch.claimed(claimed, clock.now(), &mut rng)
                 }
                 Step::Wait(until) => {
                     clock.sleep_until(until).await;
                     fetch.waited()
                 }
-                Step::Request { leased } => {
+                Step::Request { is_extended } => {
                     let sent = clock.now();
-                    match self.request(leased).await {
+                    match self.request(is_extended).await {
                         Ok(result) => fetch.responded(result, sent, clock.now(), &mut rng),
                         Err(other) => return other,
                     }
@@ -223,18 +231,16 @@ impl<S: TokenSource, K: Store, C: Clock> Run<'_, S, K, C> {
         let fleet = &self.of.fleet;
         let look = self.session.look().await.map_err(|error| {
             self.count(Lookup::Failed);
-            fleet.failed(&error)
+            fleet.failed(Operation::Read, &error)
         })?;
-        fleet.succeeded();
+        fleet.succeeded(Operation::Read);
         let time = fleet.read_clocks(&look);
         let keys = &self.of.keys;
         let token = look
             .token
             .map(|record| keys.open_token(&self.name, &record));
         let note = look.note.map(|record| keys.open_note(&self.name, &record));
-        if matches!(token, Some(None)) || matches!(note, Some(None)) {
-            self.count(Lookup::Unsealable);
-        }
+        self.has_unsealable = matches!(token, Some(None)) || matches!(note, Some(None));
         Ok(Looked {
             time,
             token: token.flatten(),
@@ -242,39 +248,31 @@ impl<S: TokenSource, K: Store, C: Clock> Run<'_, S, K, C> {
         })
     }
 
-    async fn claim(&mut self) -> Result<bool, StoreFailed> {
+    async fn claim(&mut self, lease: Duration) -> Result<bool, StoreFailed> {
         let fleet = &self.of.fleet;
-        let claimed = self.session.claim(&fleet.host.to_string(), LEASE).await;
+        let claimed = self.session.claim(&fleet.host.to_string(), lease).await;
         let claimed = claimed.map_err(|error| {
             self.count(Lookup::Failed);
-            fleet.failed(&error)
+            fleet.failed(Operation::Write, &error)
         })?;
-        fleet.succeeded();
-        self.count(if claimed {
-            Lookup::Nothing
-        } else {
-            Lookup::Held
+        fleet.succeeded(Operation::Write);
+        self.count(match claimed {
+            _ if self.has_unsealable => Lookup::Unsealable,
+            true => Lookup::Nothing,
+            false => Lookup::Held,
         });
         Ok(claimed)
     }
 
     /// Requests a token from the source, and extends the lease meanwhile. Returns any other end of the fetch as an
     /// error.
-    async fn request(&mut self, leased: bool) -> Result<Result<Fetched, FetchError>, Fetch> {
+    async fn request(&mut self, is_extended: bool) -> Result<Result<Fetched, FetchError>, Fetch> {
         let (fleet, session) = (&self.of.fleet, &mut self.session);
         let extend = async {
-            loop {
-                if !leased {
-                    break;
-                }
-                let due = fleet.clock.now() + EXTEND_EVERY;
-                fleet.clock.sleep_until(due).await;
-                // Without a lease another host may send a request too, which costs no more than that.
-                if let Err(error) = session.extend(LEASE).await {
-                    fleet.failed(&error);
-                    break;
-                }
+            if is_extended {
+                extend_lease(fleet, session).await;
             }
+            // Without a lease another host may send a request too, which costs no more than that.
             pending::<Infallible>().await
         };
         let fetch = tokio::select! {
@@ -288,6 +286,7 @@ impl<S: TokenSource, K: Store, C: Clock> Run<'_, S, K, C> {
         }
     }
 
+    /// Counts a look that ends the fetch. Any other is counted by its failure, or by the claim that follows it.
     fn count_look(&self, step: &Step) {
         let Step::End(end) = step else {
             return;
@@ -307,17 +306,28 @@ impl<S: TokenSource, K: Store, C: Clock> Run<'_, S, K, C> {
     }
 }
 
+/// Extends the lease again and again, until that fails.
+async fn extend_lease<K: Store, C: Clock>(fleet: &Fleet<K, C>, session: &mut K::Session) {
+    loop {
+        let due = fleet.clock.now() + EXTEND_EVERY;
+        fleet.clock.sleep_until(due).await;
+        if let Err(error) = session.extend(LEASE).await {
+            fleet.failed(Operation::Write, &error);
+            return;
+        }
+    }
+}
+
 impl<K: Store, C: Clock> Fleet<K, C> {
     /// Returns the times of a look, and records the difference of the clocks.
     fn read_clocks(&self, look: &Look) -> StoreTime {
-        let now = self.clock.now();
-        let since_asked = now.saturating_since(look.asked);
+        let since_asked = self.clock.now().saturating_since(look.asked);
         let wall_ms = millis(self.clock.wall().saturating_sub(since_asked));
         // Half of the time that the answer took.
         let passed = millis(look.answered.saturating_since(look.asked)) / 2;
         let difference = i64::try_from(look.time_ms).unwrap_or(i64::MAX);
         let difference = difference.saturating_sub_unsigned(wall_ms.saturating_add(passed));
-        self.monitor.succeeded(difference, now);
+        self.monitor.read_clocks(difference);
         StoreTime {
             asked: look.asked,
             answered: look.answered,

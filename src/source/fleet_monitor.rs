@@ -227,13 +227,10 @@ impl FleetMonitor {
         );
     }
 
-    /// Records a successful operation, and how far the store's clock is ahead of this host's wall clock.
-    pub fn succeeded(&self, clock_difference_ms: i64, now: BootTime) {
+    /// Records that the store can be used.
+    pub fn succeeded(&self, now: BootTime) {
         let mut state = self.state();
         state.error = None;
-        state.clock_difference_ms = Some(clock_difference_ms);
-        let differ = clock_difference_ms.unsigned_abs() > MAX_CLOCK_DIFFERENCE_MS;
-        let changed = std::mem::replace(&mut state.clocks_differ, differ) != differ;
         let was_up = std::mem::replace(&mut state.is_up, true);
         let down_since = state.since.filter(|_| !was_up);
         if !was_up || state.since.is_none() {
@@ -244,8 +241,17 @@ impl FleetMonitor {
             let outage_s = now.saturating_since(since).as_secs();
             info!(place = self.place, outage_s, "fleet store available again");
         }
+    }
+
+    /// Records how far the store's clock is ahead of this host's wall clock.
+    pub fn read_clocks(&self, difference_ms: i64) {
+        let mut state = self.state();
+        state.clock_difference_ms = Some(difference_ms);
+        let differ = difference_ms.unsigned_abs() > MAX_CLOCK_DIFFERENCE_MS;
+        let changed = std::mem::replace(&mut state.clocks_differ, differ) != differ;
+        drop(state);
         if changed {
-            self.log_clock_difference(clock_difference_ms, differ);
+            self.log_clock_difference(difference_ms, differ);
         }
     }
 
@@ -360,7 +366,7 @@ mod tests {
     fn outage_is_logged_once_and_its_end_with_its_duration() {
         let monitor = monitor();
         let lines = Lines::of(|| {
-            monitor.succeeded(0, at(5));
+            monitor.succeeded(at(5));
             monitor.failed(&error(StoreFailure::Connect, "connection refused"), at(10));
             monitor.failed(
                 &error(StoreFailure::Timeout, "no answer within 1 s"),
@@ -370,8 +376,8 @@ mod tests {
             assert!(!state.is_up);
             assert_eq!(state.since, Some(at(10)));
             assert_eq!(state.error.as_deref(), Some("no answer within 1 s"));
-            monitor.succeeded(0, at(75));
-            monitor.succeeded(0, at(80));
+            monitor.succeeded(at(75));
+            monitor.succeeded(at(80));
         });
         let place = "place=\"cache.example:6379\"";
         assert_eq!(
@@ -395,7 +401,10 @@ mod tests {
         let state = monitor.fleet_state();
         assert!(state.is_up);
         assert_eq!((state.since, state.clock_difference_ms), (None, None));
-        let lines = Lines::of(|| monitor.succeeded(-3, at(5)));
+        let lines = Lines::of(|| {
+            monitor.succeeded(at(5));
+            monitor.read_clocks(-3);
+        });
         assert_eq!(lines, [""; 0]);
         let state = monitor.fleet_state();
         assert_eq!(
@@ -415,7 +424,7 @@ mod tests {
         let monitor = monitor();
         let lines = Lines::of(|| {
             for difference in [0, 10_000, -10_001, 15_000, -10_000, 3, 10_001] {
-                monitor.succeeded(difference, at(5));
+                monitor.read_clocks(difference);
             }
         });
         let differences = |line: &String| {

@@ -8,8 +8,10 @@ use std::process::Command;
 
 use crate::common::namespaces::{Container, can_create_containers};
 use crate::common::process::wrapped;
+use crate::common::redis::{self, Redis};
 use crate::common::{
-    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, check, chmod, helper, parts, run_to_end, sandbox, token,
+    CANARY_SECRET, CLIENT_ID, Daemon, HOUR, check, chmod, helper, parts, print_skip, run_to_end,
+    sandbox, token,
 };
 use domo_sandbox::Sandbox;
 use tempfile::TempDir;
@@ -29,8 +31,13 @@ const MANIFESTS: [&str; 3] = [
 
 /// Returns `config.toml` from the `ConfigMap` of a manifest.
 fn config_in(manifest: &str) -> String {
+    file_in(manifest, "config.toml")
+}
+
+/// Returns a file from the `ConfigMap` of a manifest.
+fn file_in(manifest: &str, name: &str) -> String {
     let text = file(manifest);
-    let (_, rest) = text.split_once("  config.toml: |\n").unwrap();
+    let (_, rest) = text.split_once(&format!("  {name}: |\n")).unwrap();
     let indented = |line: &&str| line.is_empty() || line.starts_with("    ");
     let lines = rest.lines().take_while(indented);
     lines
@@ -98,6 +105,75 @@ fn sidecar_with_a_fleet_differs_from_the_sidecar_in_its_schedule_and_its_fleet()
         assert!(rest.any(|other| other == line), "{line}");
     }
     assert!(with_fleet.iter().any(|line| line == "[fleet]"));
+}
+
+/// Runs the commands of the README of the manifests that create a password, a user and certificates. Returns false if
+/// a program for them is missing.
+fn create_secrets_of_the_store(folder: &Path) -> bool {
+    let version = Command::new("openssl").arg("version").output();
+    if version.is_err() {
+        print_skip("openssl is not installed");
+        return false;
+    }
+    let text = file("deploy/kubernetes/README.md");
+    let (_, rest) = text.split_once("\nCreate a password").unwrap();
+    let (part, _) = rest.split_once("\nCreate the secrets").unwrap();
+    let lines = part.lines().filter_map(|line| line.strip_prefix("    "));
+    let commands: Vec<&str> = lines.collect();
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-euc", &commands.join("\n")])
+        .current_dir(folder);
+    let output = shell.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    true
+}
+
+#[test]
+fn store_of_the_manifest_serves_the_user_that_its_readme_creates() {
+    let folder = tempfile::tempdir().unwrap();
+    if !redis::is_installed() || !create_secrets_of_the_store(folder.path()) {
+        return;
+    }
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let tls_port = redis::free_port().to_string();
+    let config = file_in("deploy/kubernetes/store.yaml", "redis.conf");
+    let config = config
+        .replace("port 0\n", "")
+        .replace("tls-port 6379", &format!("tls-port {tls_port}"))
+        .replace("/tls/", &path(""))
+        .replace("/users/", &path(""));
+    let server = Redis::start(&config);
+    let password = fs::read_to_string(path("redis.password")).unwrap();
+    let ca = path("redis-ca.pem");
+    let encrypted = [
+        "-p",
+        &tls_port,
+        "--tls",
+        "--cacert",
+        &ca,
+        "--sni",
+        "domo-store",
+    ];
+    let login = [
+        "--user",
+        "domo-token",
+        "--pass",
+        password.trim(),
+        "--no-auth-warning",
+    ];
+    let write = ["SET", "domo-token:probe:1", "x", "NX", "PX", "5000"];
+    let answer = server.cli(&[&encrypted[..], &login, &write].concat());
+    assert_eq!(answer, "OK");
+    let answer = server.cli(&[&encrypted[..], &login, &["KEYS", "*"]].concat());
+    assert!(answer.contains("NOPERM"), "{answer}");
+    assert!(server.cli(&write).contains("NOAUTH"));
+    let verified = Command::new("openssl")
+        .args(["verify", "-verify_hostname", "domo-store", "-CAfile", &ca])
+        .arg(path("tls.crt"))
+        .output();
+    let verified = verified.unwrap();
+    assert!(verified.status.success(), "{verified:?}");
 }
 
 #[test]

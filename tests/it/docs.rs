@@ -225,7 +225,7 @@ fn messages() -> String {
 }
 
 /// Messages of other programs, and what else is in the columns with messages.
-const NOT_OURS: [&str; 8] = [
+const NOT_OURS: [&str; 9] = [
     "domo-token: not found",
     "ModuleNotFoundError",
     "Cannot find package",
@@ -234,6 +234,8 @@ const NOT_OURS: [&str; 8] = [
     "domo_token_config_last_reload_successful",
     "session-….scope",
     "invalid_scope",
+    // A function that docs/fleet-records.md defines.
+    "enc(",
 ];
 
 /// Returns whether a code span outside of these columns is a message: three words or more, and no command, expression or

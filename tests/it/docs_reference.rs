@@ -168,7 +168,7 @@ fn metrics_page_lists_each_metric_of_a_fleet_and_no_other() {
     let of_fleet = text
         .lines()
         .filter(|line| line.contains("domo_token_fleet_"));
-    let of_fleet: String = of_fleet.map(|line| format!("{line}\n")).collect();
+    let of_fleet: String = of_fleet.flat_map(|line| [line, "\n"]).collect();
     let documented = documented_metrics("### Fleet");
     assert_eq!(served_metrics(&of_fleet), documented, "{of_fleet}");
     let page = page("metrics.md");

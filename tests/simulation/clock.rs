@@ -1,16 +1,22 @@
 //! A clock that stands still until the simulation moves it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use domo_token::platform::clock::{BootTime, Clock};
 use tokio::sync::watch;
 
-/// The simulated boot clock. Clones are the same clock.
+/// The wall clock at boot, in milliseconds since 1970.
+pub(crate) const BOOT_MS: u64 = 1_700_000_000_000;
+
+/// The simulated boot clock, and one host's wall clock. Clones are the same clocks.
 #[derive(Clone, Debug)]
 pub(crate) struct SimClock {
     time: Arc<watch::Sender<BootTime>>,
     sleepers: Arc<Mutex<Sleepers>>,
+    wall_ahead_ms: Arc<AtomicI64>,
 }
 
 #[derive(Debug, Default)]
@@ -24,7 +30,21 @@ impl SimClock {
         Self {
             time: Arc::new(watch::Sender::new(start)),
             sleepers: Arc::default(),
+            wall_ahead_ms: Arc::default(),
         }
+    }
+
+    /// Returns the clock of another host: the same boot clock, and a wall clock of its own.
+    pub(crate) fn of_host(&self) -> Self {
+        Self {
+            wall_ahead_ms: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// Puts the wall clock forward or back to that far ahead of the true time.
+    pub(crate) fn set_wall_ahead(&self, ms: i64) {
+        self.wall_ahead_ms.store(ms, Ordering::Relaxed);
     }
 
     /// Sets the clock and wakes the sleepers that are due.
@@ -50,6 +70,12 @@ impl SimClock {
 impl Clock for SimClock {
     fn now(&self) -> BootTime {
         *self.time.borrow()
+    }
+
+    fn wall(&self) -> Duration {
+        let true_ms = BOOT_MS + self.now().as_millis();
+        let ahead = self.wall_ahead_ms.load(Ordering::Relaxed);
+        Duration::from_millis(true_ms.saturating_add_signed(ahead))
     }
 
     async fn sleep_until(&self, due: BootTime) {

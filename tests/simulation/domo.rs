@@ -1,5 +1,6 @@
 //! The simulated Domo: when it responds, and the token source that the broker uses.
 
+mod fleet;
 mod state;
 
 use std::collections::BTreeMap;
@@ -45,6 +46,10 @@ impl Domo {
             denials: BTreeMap::new(),
             removals: BTreeMap::new(),
             issued: 0,
+            expiries: BTreeMap::new(),
+            fetches: BTreeMap::new(),
+            taken: 0,
+            adopted: 0,
             requests: 0,
             history: Vec::new(),
             violation: None,
@@ -75,19 +80,21 @@ impl Domo {
         held.filter(|held| held.expires > now)
     }
 
-    /// After a reload: lets the next request of each scope set, and with each login, start immediately.
-    pub(crate) fn allow_next(&self) {
+    /// After a reload of a host: lets the next request of each scope set, and with each login, start immediately.
+    pub(crate) fn allow_next(&self, host: usize) {
         let now = self.clock.now();
         let mut state = self.state();
-        for set in state.sets.values_mut() {
+        let sets = state.sets.iter_mut();
+        for (_, set) in sets.filter(|((client, _), _)| host_of(client) == host) {
             set.may_start_now = true;
         }
         // A rejection after that is a confirmed one.
-        for rejection in state.rejections.values_mut() {
+        let rejections = state.rejections.iter_mut();
+        for (_, rejection) in rejections.filter(|(client, _)| host_of(client) == host) {
             rejection.until = now;
             rejection.is_confirmed = true;
         }
-        state.logins.allow_next();
+        state.logins.allow_next(host);
     }
 
     /// Sets the proxy login of a client.
@@ -190,9 +197,10 @@ impl Domo {
         let (sender, answer) = oneshot::channel();
         let (opener, tunnel) = oneshot::channel();
         let mut state = self.state();
-        let problem = state.check_start(&key, now);
+        let fetch = state.fetches[&key];
+        let problem = state.check_start(&key, fetch.at, now);
         let id = state.last_request + 1;
-        let problem = problem.or(state.logins.start(login, id, now));
+        let problem = problem.or(state.logins.start(login, id, fetch.login_works, now));
         let is_wrong = state.logins.is_wrong(login);
         let State {
             rng,
@@ -212,6 +220,7 @@ impl Domo {
         let request = InFlight {
             key,
             login,
+            fetch_started: fetch.at,
             started: now,
             late: now + request_timeout(lifetime) + REQUEST_GRACE,
             outcome: outcome.map(|(delay, answer)| (now + delay, answer)),
@@ -231,6 +240,12 @@ impl Domo {
             answer: Some(answer),
         }
     }
+}
+
+/// Returns the host whose name a client's has at its end.
+fn host_of(client: &str) -> usize {
+    let name = client.trim_start_matches(|c: char| !c.is_ascii_digit());
+    name.parse().unwrap_or(0)
 }
 
 /// A request in flight, which is aborted when this is dropped.

@@ -8,15 +8,27 @@ use domo_token_core::scheduler::{LOGIN_WORKS, ProxyLoginId};
 
 use crate::domo::Changes;
 
-/// The proxy to which no login is sent.
+/// Logins of one host.
+const OF_HOST: u64 = 4;
+
+/// The proxy of a host to which no login is sent.
 const WITHOUT_LOGIN: u64 = 3;
+
+/// Returns the number of a host's login.
+pub(crate) fn of_host(login: u64, host: usize) -> u64 {
+    host as u64 * OF_HOST + login
+}
+
+fn is_limited(login: u64) -> bool {
+    login % OF_HOST != WITHOUT_LOGIN
+}
 
 /// Returns the broker's id of the login.
 pub(crate) fn id_of(login: u64) -> ProxyLoginId {
-    if login == WITHOUT_LOGIN {
-        ProxyLoginId::without_login(login)
-    } else {
+    if is_limited(login) {
         ProxyLoginId::new(login)
+    } else {
+        ProxyLoginId::without_login(login)
     }
 }
 
@@ -88,8 +100,13 @@ impl Logins {
     }
 
     /// A reload: a rejected login may be tried, and one that worked is tried again before all use it.
-    pub(crate) fn allow_next(&mut self) {
-        for found in self.0.values_mut() {
+    pub(crate) fn allow_next(&mut self, host: usize) {
+        let first = of_host(0, host);
+        for found in self
+            .0
+            .range_mut(first..first + OF_HOST)
+            .map(|(_, found)| found)
+        {
             match found.known {
                 Known::Rejected => {
                     found.is_excused = true;
@@ -101,15 +118,26 @@ impl Logins {
         }
     }
 
-    /// A request with that login is sent.
-    pub(crate) fn start(&mut self, login: Option<u64>, id: u64, now: BootTime) -> Option<String> {
+    /// Returns whether it counts as working.
+    pub(crate) fn works(&self, login: Option<u64>, now: BootTime) -> bool {
+        let known = self.of(login).map(|login| login.known);
+        matches!(known, Some(Known::Works(until)) if now < until)
+    }
+
+    /// A request with that login is sent by a fetch, at whose start it worked or not.
+    pub(crate) fn start(
+        &mut self,
+        login: Option<u64>,
+        id: u64,
+        worked: bool,
+        now: BootTime,
+    ) -> Option<String> {
         let number = login?;
-        let login = self.0.entry(number).or_default();
-        match login.known {
-            Known::Works(until) if now < until => return None,
-            Known::Works(_) | Known::Nothing | Known::Rejected => {}
+        if worked {
+            return None;
         }
-        let is_limited = number != WITHOUT_LOGIN;
+        let login = self.0.entry(number).or_default();
+        let is_limited = is_limited(number);
         if let Some(trial) = login.trial.replace(id).filter(|_| is_limited) {
             return Some(format!("requests {trial} and {id} try a login together"));
         }
@@ -162,7 +190,7 @@ impl Logins {
 
     /// The request was aborted: the proxy may have rejected its login.
     pub(crate) fn aborted(&mut self, login: Option<u64>, id: u64, now: BootTime) -> Option<String> {
-        let login = login.filter(|login| *login != WITHOUT_LOGIN)?;
+        let login = login.filter(|login| is_limited(*login))?;
         self.0.get_mut(&login)?.count(id, now)
     }
 

@@ -6,19 +6,24 @@ use std::time::Duration;
 
 use domo_token::broker::{Broker, BrokerConfig, Clients, Engine, EngineHandle};
 use domo_token::platform::clock::{BootTime, Clock};
+use domo_token::source::fleet::Fleet;
+use domo_token::source::fleet_monitor::FleetMonitor;
 use domo_token_core::scheduler::ClientSpec;
 use domo_token_protocol::messages::Renew;
 use domo_token_protocol::scope::ScopeSet;
+use tokio::task::JoinHandle;
 
 use crate::behaviour::Behaviour;
 use crate::callers::Callers;
 use crate::clock::SimClock;
 use crate::domo::{Domo, Key, SimSource};
+use crate::host::HostSource;
 use crate::log::Log;
 use crate::logins;
+use crate::store::{SimStore, StoreFault};
 
-/// All scope sets; the first client has more than it may fetch concurrently.
-const SETS: [(&str, &str); 6] = [
+/// The scope sets of each host; the first client has more than it may fetch concurrently.
+pub(crate) const SETS: [(&str, &str); 6] = [
     ("acme", "audit"),
     ("acme", "dashboard"),
     ("acme", "data"),
@@ -27,7 +32,7 @@ const SETS: [(&str, &str); 6] = [
     ("other", "data user"),
 ];
 
-/// One operation.
+/// One operation. Scope sets, and the clients that they stand for, are numbered over all hosts.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
     /// Time passes, in thousandths of a lifetime.
@@ -44,7 +49,7 @@ pub(crate) enum Op {
     },
     Leave,
     Watch(usize),
-    /// SIGHUP with nothing changed.
+    /// SIGHUP with nothing changed, on all hosts.
     Reload,
     /// Other credentials, good or bad.
     Rotate {
@@ -68,6 +73,14 @@ pub(crate) enum Op {
     },
     /// Removes the scope set from the config, or adds it again.
     Toggle(usize),
+    /// The store of the fleet fails in this way from now on.
+    Store(StoreFault),
+    /// Clocks that far ahead of the true time: the store's, or one host's wall clock, depending on the seed. Both being
+    /// wrong could have an expired token served.
+    Clock {
+        host: usize,
+        ahead_s: i32,
+    },
 }
 
 /// The result of a run.
@@ -77,25 +90,45 @@ pub(crate) struct Outcome {
     pub(crate) requests: u64,
     pub(crate) tokens: u64,
     pub(crate) steps: u64,
+    /// Requests before all faults ended.
+    pub(crate) regular_requests: u64,
+    /// Tokens that hosts took from the store.
+    pub(crate) taken: u64,
+    /// Failures that hosts adopted.
+    pub(crate) adopted: u64,
+    /// Schedules in which hosts took tokens from the store.
+    pub(crate) sharing: u32,
 }
 
 struct Run {
     clock: SimClock,
     domo: Domo,
-    callers: Callers,
-    broker: Broker<SimClock>,
-    engine: EngineHandle<SimSource>,
-    sources: BTreeMap<&'static str, Arc<SimSource>>,
-    off: BTreeSet<usize>,
+    store: SimStore,
+    hosts: Vec<Host>,
+    is_store_clock_wrong: bool,
     outcome: Outcome,
 }
 
-/// Runs the operations, then ends all faults and shuts down.
+/// One daemon.
+struct Host {
+    number: usize,
+    clock: SimClock,
+    callers: Callers,
+    broker: Broker<SimClock>,
+    engine: EngineHandle<HostSource>,
+    task: Option<JoinHandle<()>>,
+    fleet: Option<Arc<Fleet<SimStore, SimClock>>>,
+    /// By client name without the host's number.
+    sources: BTreeMap<&'static str, Arc<HostSource>>,
+    off: BTreeSet<usize>,
+}
+
+/// Runs the operations on so many hosts, which share a store if there are several, then ends all faults and shuts down.
 ///
 /// # Errors
 ///
 /// The violated invariant, and the history until then.
-pub(crate) fn play(seed: u64, lifetime: u32, ops: &[Op]) -> Result<Outcome, String> {
+pub(crate) fn play(hosts: usize, seed: u64, lifetime: u32, ops: &[Op]) -> Result<Outcome, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
@@ -105,47 +138,106 @@ pub(crate) fn play(seed: u64, lifetime: u32, ops: &[Op]) -> Result<Outcome, Stri
         let lifetime = Duration::from_secs(lifetime.into());
         let clock = SimClock::new(BootTime::from_millis(1_000_000));
         let domo = Domo::new(clock.clone(), seed, lifetime);
-        let broker = Broker::new(clock.clone(), seed, BrokerConfig::default());
-        let mut sources = BTreeMap::new();
-        for (client, _) in SETS {
-            sources
-                .entry(client)
-                .or_insert_with(|| source(&domo, client, true, None));
-        }
-        for set in 0..SETS.len() {
-            domo.add(&key(set));
-        }
-        let clients = clients(&sources, &BTreeSet::new(), None);
-        let (engine, handle) = Engine::new(&broker, clients);
-        let engine = tokio::spawn(engine.run());
+        let store = SimStore::new(clock.clone(), seed);
+        let shared = (hosts > 1).then_some(&store);
+        let hosts = (0..hosts).map(|number| Host::start(number, &domo, shared, seed));
         let mut run = Run {
-            callers: Callers::new(domo.clone(), broker.clone()),
+            hosts: hosts.collect(),
             clock,
             domo,
-            broker,
-            engine: handle,
-            sources,
-            off: BTreeSet::new(),
+            store,
+            is_store_clock_wrong: seed.is_multiple_of(2),
             outcome: Outcome::default(),
         };
         let played = run.play(ops).await;
         let ended = match played {
-            Ok(()) => run.end(engine).await,
+            Ok(()) => run.end().await,
             Err(problem) => Err(problem),
         };
         let history = run.domo.state().history.join("\n");
         ended.map_err(|problem| format!("{problem}\n{history}"))?;
-        let shown = format!("{:?}", run.broker);
-        if [&history, &shown, &log.text()]
+        let shown: Vec<String> = run
+            .hosts
             .iter()
-            .any(|text| text.contains("c4nary"))
-        {
+            .map(|h| format!("{:?}", h.broker))
+            .collect();
+        let output = [history.as_str(), &shown.concat(), &log.text()].concat();
+        if output.contains("c4nary") {
             return Err(format!("a token where it has no place\n{history}"));
         }
-        run.outcome.requests = run.domo.state().requests;
-        run.outcome.tokens = run.callers.tokens();
+        let state = run.domo.state();
+        run.outcome.requests = state.requests;
+        run.outcome.taken = state.taken;
+        run.outcome.adopted = state.adopted;
+        drop(state);
+        run.outcome.tokens = run.tokens();
         Ok(run.outcome)
     })
+}
+
+impl Host {
+    fn start(number: usize, domo: &Domo, store: Option<&SimStore>, seed: u64) -> Self {
+        let seed = seed.wrapping_add(number as u64);
+        let clock = domo.clock.of_host();
+        let broker = Broker::new(clock.clone(), seed, BrokerConfig::default());
+        let fleet = store.map(|store| {
+            let monitor = Arc::new(FleetMonitor::new("store".to_owned()));
+            let rng = fastrand::Rng::with_seed(seed);
+            Arc::new(Fleet::new(store.clone(), clock.clone(), monitor, rng))
+        });
+        let source = |client| {
+            let source = source(domo, &name(client, number), true, None);
+            Arc::new(HostSource::new(source, fleet.as_ref()))
+        };
+        let sources = SETS.map(|(client, _)| (client, source(client)));
+        let sources = BTreeMap::from(sources);
+        for set in 0..SETS.len() {
+            domo.add(&key(number, set));
+        }
+        let clients = clients(number, &sources, &BTreeSet::new(), None);
+        let (engine, handle) = Engine::new(&broker, clients);
+        Self {
+            number,
+            clock,
+            callers: Callers::new(domo.clone(), broker.clone()),
+            broker,
+            engine: handle,
+            task: Some(tokio::spawn(engine.run())),
+            fleet,
+            sources,
+            off: BTreeSet::new(),
+        }
+    }
+
+    /// The sets that are in the config.
+    fn wanted(&self) -> Vec<Key> {
+        let wanted = (0..SETS.len()).filter(|set| !self.off.contains(set));
+        wanted.map(|set| key(self.number, set)).collect()
+    }
+
+    /// Replaces the source of a client.
+    fn replace(&mut self, domo: &Domo, client: &'static str, valid: bool, login: Option<u64>) {
+        let name = name(client, self.number);
+        let changed = source(domo, &name, valid, login);
+        let changed = HostSource::new(changed, self.fleet.as_ref());
+        self.sources.insert(client, Arc::new(changed));
+        domo.change_credentials(&name);
+        domo.use_login(&name, login);
+    }
+
+    async fn reload(&self, domo: &Domo) {
+        domo.allow_next(self.number);
+        self.engine.retry().await;
+    }
+
+    async fn configure(&self, domo: &Domo, renewed: Option<&str>) {
+        domo.allow_next(self.number);
+        let clients = clients(self.number, &self.sources, &self.off, renewed);
+        self.engine
+            .configure(clients, BrokerConfig::default())
+            .await;
+        self.engine.retry().await;
+    }
 }
 
 impl Run {
@@ -156,7 +248,21 @@ impl Run {
             self.apply(op).await?;
             self.settle().await?;
         }
+        self.outcome.regular_requests = self.domo.state().requests;
         Ok(())
+    }
+
+    /// Returns the host of a scope set that is numbered over all hosts.
+    fn host(&self, set: usize) -> &Host {
+        &self.hosts[set / SETS.len() % self.hosts.len()]
+    }
+
+    fn key(&self, set: usize) -> Key {
+        key(self.host(set).number, set)
+    }
+
+    fn tokens(&self) -> u64 {
+        self.hosts.iter().map(|host| host.callers.tokens()).sum()
     }
 
     async fn apply(&mut self, op: &Op) -> Result<(), String> {
@@ -168,64 +274,90 @@ impl Run {
             }
             Op::Suspend(seconds) => {
                 // The first event after it is a request.
-                for set in self.wanted() {
-                    let wait = Duration::from_secs(5);
-                    self.callers.request(&key(set), wait, None, None);
+                for host in &self.hosts {
+                    for key in host.wanted() {
+                        let wait = Duration::from_secs(5);
+                        host.callers.request(&key, wait, None, None);
+                    }
                 }
                 self.jump(Duration::from_secs(seconds.into()));
             }
             Op::Behaviour(behaviour) => self.domo.state().behaviour = behaviour,
-            Op::Ask {
-                set,
-                callers,
-                wait_ms,
-                min_ttl,
-                renew,
-            } => {
-                let key = key(set);
-                let wait = Duration::from_millis(wait_ms.into());
-                let lifetime = self.domo.state().lifetime;
-                let least = min_ttl.map(|thousandths| lifetime * thousandths / 1000);
-                let seen = Renew::Rejected(self.callers.seen(&key));
-                let renew = renew.map(|rejected| if rejected { seen } else { Renew::Current });
-                for _caller in 0..callers {
-                    self.callers.request(&key, wait, least, renew);
+            Op::Ask { .. } => self.ask(op),
+            Op::Leave => {
+                for host in &self.hosts {
+                    host.callers.cancel_first();
                 }
             }
-            Op::Leave => self.callers.cancel_first(),
-            Op::Watch(set) => self.callers.watch(&key(set)),
+            Op::Watch(set) => self.host(set).callers.watch(&self.key(set)),
             Op::Reload => {
-                self.domo.allow_next();
-                self.engine.retry().await;
+                for host in &self.hosts {
+                    host.reload(&self.domo).await;
+                }
             }
-            Op::Rotate { client, valid } => {
-                let (client, _) = SETS[client % SETS.len()];
-                self.rotate(client, valid).await?;
+            Op::Rotate { client, valid } => self.rotate(client, valid).await?,
+            Op::Login { client, login } => self.use_login(client, login).await?,
+            Op::Proxy { login, valid } => {
+                for host in 0..self.hosts.len() {
+                    let login = logins::of_host(login, host);
+                    self.domo.state().logins.set_valid(login, valid);
+                }
             }
-            Op::Login { client, login } => {
-                let (client, _) = SETS[client % SETS.len()];
-                let login = Some(login).filter(|login| *login > 0);
-                self.use_login(client, login).await?;
-            }
-            Op::Proxy { login, valid } => self.domo.state().logins.set_valid(login, valid),
             Op::Flap { client, times } => self.flap(client, times).await?,
-            Op::Toggle(set) => self.toggle(set % SETS.len()).await,
+            Op::Toggle(set) => self.toggle(set).await,
+            Op::Store(fault) => self.store.set_fault(fault),
+            Op::Clock { host, ahead_s } => {
+                let ahead_ms = i64::from(ahead_s) * 1000;
+                if self.is_store_clock_wrong {
+                    self.store.set_ahead(ahead_ms);
+                } else {
+                    let host = host % self.hosts.len();
+                    self.hosts[host].clock.set_wall_ahead(ahead_ms);
+                }
+            }
         }
         Ok(())
     }
 
-    async fn toggle(&mut self, set: usize) {
-        if self.off.remove(&set) {
-            self.domo.add(&key(set));
-        } else {
-            self.off.insert(set);
-            self.domo.remove(&key(set));
+    /// Sends the requests of [`Op::Ask`].
+    fn ask(&self, op: &Op) {
+        let Op::Ask {
+            set,
+            callers,
+            wait_ms,
+            min_ttl,
+            renew,
+        } = *op
+        else {
+            return;
+        };
+        let key = self.key(set);
+        let callers_of = &self.host(set).callers;
+        let wait = Duration::from_millis(wait_ms.into());
+        let lifetime = self.domo.state().lifetime;
+        let least = min_ttl.map(|thousandths| lifetime * thousandths / 1000);
+        let seen = Renew::Rejected(callers_of.seen(&key));
+        let renew = renew.map(|rejected| if rejected { seen } else { Renew::Current });
+        for _caller in 0..callers {
+            callers_of.request(&key, wait, least, renew);
         }
-        self.configure(None).await;
+    }
+
+    async fn toggle(&mut self, set: usize) {
+        let key = self.key(set);
+        let hosts = self.hosts.len();
+        let host = &mut self.hosts[set / SETS.len() % hosts];
+        let set = set % SETS.len();
+        if host.off.remove(&set) {
+            self.domo.add(&key);
+        } else {
+            host.off.insert(set);
+            self.domo.remove(&key);
+        }
+        host.configure(&self.domo, None).await;
     }
 
     async fn flap(&mut self, client: usize, times: u8) -> Result<(), String> {
-        let (client, _) = SETS[client % SETS.len()];
         for left in (0..times).rev() {
             self.rotate(client, left % 2 == 0).await?;
             self.pass(Duration::from_millis(700)).await?;
@@ -234,35 +366,37 @@ impl Run {
     }
 
     /// Sets the client's proxy login; its credentials stay.
-    async fn use_login(&mut self, client: &'static str, login: Option<u64>) -> Result<(), String> {
-        let before = &self.sources[client];
+    async fn use_login(&mut self, client: usize, login: u64) -> Result<(), String> {
+        let host = self.host(client);
+        let login = Some(login).filter(|login| *login > 0);
+        let login = login.map(|login| logins::of_host(login, host.number));
+        let (name, _) = SETS[client % SETS.len()];
+        let before = host.sources[name].domo();
         if before.login == login {
             return Ok(());
         }
-        let changed = source(&self.domo, client, before.valid, login);
-        self.sources.insert(client, changed);
-        self.domo.change_credentials(client);
-        self.domo.use_login(client, login);
-        self.configure(Some(client)).await;
-        self.settle().await
+        let valid = before.valid;
+        self.change(client, valid, login).await
     }
 
-    async fn rotate(&mut self, client: &'static str, valid: bool) -> Result<(), String> {
-        let login = self.sources[client].login;
-        self.sources
-            .insert(client, source(&self.domo, client, valid, login));
-        self.domo.change_credentials(client);
-        self.configure(Some(client)).await;
-        self.settle().await
+    async fn rotate(&mut self, client: usize, valid: bool) -> Result<(), String> {
+        let (name, _) = SETS[client % SETS.len()];
+        let login = self.host(client).sources[name].domo().login;
+        self.change(client, valid, login).await
     }
 
-    async fn configure(&self, renewed: Option<&str>) {
-        self.domo.allow_next();
-        let clients = clients(&self.sources, &self.off, renewed);
-        self.engine
-            .configure(clients, BrokerConfig::default())
-            .await;
-        self.engine.retry().await;
+    async fn change(
+        &mut self,
+        client: usize,
+        valid: bool,
+        login: Option<u64>,
+    ) -> Result<(), String> {
+        let (name, _) = SETS[client % SETS.len()];
+        let hosts = self.hosts.len();
+        let host = &mut self.hosts[client / SETS.len() % hosts];
+        host.replace(&self.domo, name, valid, login);
+        host.configure(&self.domo, Some(name)).await;
+        self.settle().await
     }
 
     /// Lets time jump, after which all that became due is due at the same time.
@@ -303,11 +437,6 @@ impl Run {
         Ok(())
     }
 
-    /// The sets that are in the config.
-    fn wanted(&self) -> impl Iterator<Item = usize> {
-        (0..SETS.len()).filter(|set| !self.off.contains(set))
-    }
-
     /// Runs all tasks until none can run, then checks the invariants.
     async fn settle(&mut self) -> Result<(), String> {
         const QUIET: u32 = 3;
@@ -316,13 +445,16 @@ impl Run {
         while quiet < QUIET {
             tokio::task::yield_now().await;
             let requests = self.domo.state().requests;
-            let now = self.callers.answers() + self.clock.sleeps() + requests;
+            let answers: u64 = self.hosts.iter().map(|host| host.callers.answers()).sum();
+            let now = answers + self.clock.sleeps() + requests;
             quiet = if now == seen { quiet + 1 } else { 0 };
             seen = now;
         }
         self.outcome.steps += 1;
-        if let Some(problem) = self.callers.check() {
-            self.domo.violated(problem);
+        for host in &self.hosts {
+            if let Some(problem) = host.callers.check() {
+                self.domo.violated(problem);
+            }
         }
         match self.domo.state().violation.take() {
             Some(problem) => Err(problem),
@@ -330,82 +462,103 @@ impl Run {
         }
     }
 
-    /// Ends all faults and waits for the longest possible time: all scope sets have a token again. Then the broker
-    /// stops, and all waiting callers are refused.
-    async fn end(&mut self, engine: tokio::task::JoinHandle<()>) -> Result<(), String> {
+    /// Ends all faults and waits for the longest possible time: all scope sets have a token again. Then the brokers
+    /// stop, and all waiting callers are refused.
+    async fn end(&mut self) -> Result<(), String> {
         self.domo.record("all faults end");
         self.domo.state().behaviour = Behaviour::Good;
         self.domo.state().logins.all_valid();
-        let refused: Vec<&str> = self
-            .sources
-            .iter()
-            .filter(|(_, source)| !source.valid)
-            .map(|(client, _)| *client)
-            .collect();
-        for client in refused {
-            self.rotate(client, true).await?;
+        self.store.set_fault(StoreFault::Nothing);
+        let clients =
+            (0..self.hosts.len()).flat_map(|host| [0, 4].map(|set| host * SETS.len() + set));
+        for client in clients {
+            let (name, _) = SETS[client % SETS.len()];
+            if !self.host(client).sources[name].domo().valid {
+                self.rotate(client, true).await?;
+            }
         }
         self.jump(Duration::from_secs(3661));
         self.settle().await?;
-        self.pass_until(62, |run| {
-            run.wanted()
-                .all(|set| run.domo.valid_token(&key(set)).is_some())
+        // Hosts of a fleet also wait for leases.
+        let longest = if self.hosts.len() > 1 { 130 } else { 62 };
+        self.pass_until(longest, |run| {
+            let mut wanted = run.hosts.iter().flat_map(Host::wanted);
+            wanted.all(|key| run.domo.valid_token(&key).is_some())
         })
         .await?;
-        let before = self.callers.tokens();
-        let wanted: Vec<usize> = (0..SETS.len())
-            .filter(|set| !self.off.contains(set))
-            .collect();
-        for set in &wanted {
-            let wait = Duration::from_secs(30);
-            self.callers.request(&key(*set), wait, None, None);
+        let before = self.tokens();
+        let wanted: Vec<Key> = self.hosts.iter().flat_map(Host::wanted).collect();
+        for host in &self.hosts {
+            for key in host.wanted() {
+                let wait = Duration::from_secs(30);
+                host.callers.request(&key, wait, None, None);
+            }
         }
         self.settle().await?;
         self.pass(Duration::from_secs(30)).await?;
-        if self.callers.tokens() < before + wanted.len() as u64 {
+        if self.tokens() < before + wanted.len() as u64 {
             return Err("not all have recovered".to_owned());
         }
-        let (wait, least) = (Duration::from_secs(60), Duration::from_secs(1));
-        self.callers
-            .request(&key(0), wait, Some(least), Some(Renew::Current));
+        for host in &self.hosts {
+            let (wait, least) = (Duration::from_secs(60), Duration::from_secs(1));
+            host.callers.request(
+                &key(host.number, 0),
+                wait,
+                Some(least),
+                Some(Renew::Current),
+            );
+        }
         self.settle().await?;
-        self.callers.stopping();
-        self.engine.stop().await;
-        engine.await.map_err(|error| error.to_string())?;
+        for host in &mut self.hosts {
+            host.callers.stopping();
+            host.engine.stop().await;
+            if let Some(task) = host.task.take() {
+                task.await.map_err(|error| error.to_string())?;
+            }
+        }
         self.pass(Duration::from_secs(600)).await
     }
 }
 
-fn key(set: usize) -> Key {
-    let (client, scope) = SETS[set % SETS.len()];
-    (client.to_owned(), ScopeSet::parse(scope).unwrap())
+/// Returns the name of a client on a host; hosts name the same client differently.
+fn name(client: &str, host: usize) -> String {
+    match host {
+        0 => client.to_owned(),
+        host => format!("{client}{host}"),
+    }
 }
 
-fn source(domo: &Domo, client: &str, valid: bool, login: Option<u64>) -> Arc<SimSource> {
-    Arc::new(SimSource {
+fn key(host: usize, set: usize) -> Key {
+    let (client, scope) = SETS[set % SETS.len()];
+    (name(client, host), ScopeSet::parse(scope).unwrap())
+}
+
+fn source(domo: &Domo, client: &str, valid: bool, login: Option<u64>) -> SimSource {
+    SimSource {
         domo: domo.clone(),
         client: client.to_owned(),
         valid,
         login,
-    })
+    }
 }
 
 fn clients(
-    sources: &BTreeMap<&'static str, Arc<SimSource>>,
+    host: usize,
+    sources: &BTreeMap<&'static str, Arc<HostSource>>,
     off: &BTreeSet<usize>,
     renewed: Option<&str>,
-) -> Clients<SimSource> {
-    let one = |(client, source): (&&'static str, &Arc<SimSource>)| {
+) -> Clients<HostSource> {
+    let one = |(client, source): (&&'static str, &Arc<HostSource>)| {
         let sets = SETS.iter().enumerate();
         let sets = sets.filter(|(set, (of, _))| of == client && !off.contains(set));
         let wanted = ClientSpec {
-            name: (*client).to_owned(),
+            name: name(client, host),
             shown_id: "id…".to_owned(),
-            scopes: sets.map(|(set, _)| key(set).1).collect(),
+            scopes: sets.map(|(set, _)| key(host, set).1).collect(),
             renewed: renewed == Some(*client),
-            proxy_login: source.login.map(logins::id_of),
+            proxy_login: source.domo().login.map(logins::id_of),
             loading: None,
-            shares: false,
+            shares: matches!(**source, HostSource::Shared(_)),
         };
         (wanted, Some(Arc::clone(source)))
     };

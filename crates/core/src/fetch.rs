@@ -15,7 +15,8 @@ pub struct Occasion {
     pub scope: ScopeSet,
     /// The valid token that is served until the fetch ends.
     pub held: Option<Token>,
-    /// Whether callers wait for another token than the one held, so that the fetch must not be postponed.
+    /// Whether the fetch must not be postponed: callers wait for another token than the one held, or other scope sets
+    /// for whether Domo accepts the client.
     pub is_urgent: bool,
     /// How long the token must be valid for the callers that wait.
     pub min_left: Duration,

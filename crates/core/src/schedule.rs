@@ -89,8 +89,9 @@ pub enum Command {
 struct Attempt {
     started: BootTime,
     jitter: Jitter,
-    /// Whether a request was sent to Domo; where hosts share tokens, another host may send it.
-    requested: bool,
+    /// When a request was sent to Domo; where hosts share tokens, another host may send it, or this one later than the
+    /// fetch started.
+    requested: Option<BootTime>,
     /// Whether new credentials or a reload cause it.
     is_caused_by_change: bool,
 }

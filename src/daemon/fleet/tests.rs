@@ -1,3 +1,5 @@
+#![expect(clippy::unwrap_used, reason = "in a test, what fails says so")]
+
 use std::path::Path;
 
 use super::*;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use domo_token_core::fleet::Publication;
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::{Fleet, FleetKeys};
+use super::{Fleet, FleetKeys, Operation};
 use crate::platform::clock::Clock;
 use crate::source::fleet_monitor::Published;
-use crate::store::{Store, StoreError, StoreSession};
+use crate::store::{Store, StoreSession};
 
 /// Starts to store `publication`. Nothing waits for it: if it fails or is cut off, another host sends one more request.
 pub(super) fn start<K: Store, C: Clock>(
@@ -19,19 +19,9 @@ pub(super) fn start<K: Store, C: Clock>(
     mut session: K::Session,
 ) {
     tokio::spawn(async move {
-        match publish(&publication, &fleet, &keys, &name, &mut session).await {
-            Ok(published) => {
-                fleet.succeeded();
-                if matches!(publication, Publication::Token(_)) {
-                    fleet.monitor.published(published);
-                }
-            }
-            Err(error) => {
-                fleet.failed(&error);
-                if matches!(publication, Publication::Token(_)) {
-                    fleet.monitor.published(Published::Failed);
-                }
-            }
+        let published = publish(&publication, &fleet, &keys, &name, &mut session).await;
+        if matches!(publication, Publication::Token(_)) {
+            fleet.monitor.published(published);
         }
     });
 }
@@ -42,35 +32,51 @@ async fn publish<K: Store, C: Clock>(
     keys: &FleetKeys,
     name: &str,
     session: &mut K::Session,
-) -> Result<Published, StoreError> {
-    let look = session.look().await?;
+) -> Published {
+    let look = match session.look().await {
+        Ok(look) => look,
+        Err(error) => {
+            fleet.failed(Operation::Read, &error);
+            return Published::Failed;
+        }
+    };
+    fleet.succeeded(Operation::Read);
     let time = fleet.read_clocks(&look);
     let Some(salt) = salt() else {
-        return Ok(Published::Failed);
+        return Published::Failed;
     };
-    match publication {
+    let put = match publication {
         Publication::Token(token) => {
             let stored = look.token.and_then(|record| keys.open_token(name, &record));
             let Some((record, keep)) = token.record(stored.as_ref(), &time) else {
-                return Ok(Published::Outlived);
+                return Published::Outlived;
             };
             let Ok(sealed) = keys.seal_token(name, &record, salt) else {
-                return Ok(Published::Failed);
+                return Published::Failed;
             };
-            session.put_token(&sealed, keep).await?;
+            session.put_token(&sealed, keep).await
         }
         Publication::Note(report) => {
             let stored = look.note.and_then(|record| keys.open_note(name, &record));
             let Some((record, keep)) = report.note(stored.as_ref(), &time) else {
-                return Ok(Published::Outlived);
+                return Published::Outlived;
             };
             let Ok(sealed) = keys.seal_note(name, &record, salt) else {
-                return Ok(Published::Failed);
+                return Published::Failed;
             };
-            session.put_note(&sealed, keep).await?;
+            session.put_note(&sealed, keep).await
+        }
+    };
+    match put {
+        Ok(()) => {
+            fleet.succeeded(Operation::Write);
+            Published::Stored
+        }
+        Err(error) => {
+            fleet.failed(Operation::Write, &error);
+            Published::Failed
         }
     }
-    Ok(Published::Stored)
 }
 
 /// Returns the salt of a record: two records with the same one would be sealed with the same key.

@@ -140,7 +140,7 @@ fn document_shows_the_keys_the_content_and_the_record_of_the_golden_token() {
     let keys = keys();
     let record_key = hkdf(&keys.master, &salt(0), b"seal");
     for (value, bytes) in [("master", &keys.master), ("record key", &record_key)] {
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = hex(bytes);
         assert!(
             document.contains(&format!("| {value} | `{hex}` |")),
             "{value}"

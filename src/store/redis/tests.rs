@@ -1,5 +1,11 @@
 //! Servers that follow a script.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "in a test, what fails says so"
+)]
+
 mod limits;
 mod login;
 mod nodes;
@@ -241,67 +247,70 @@ async fn connection_closes_with_its_session_and_another_follows_an_error() {
     server.closed.notified().await;
 }
 
+/// Answers of servers, with the cause and a part of the message that each results in.
+const ERRORS: [(&str, StoreFailure, &str); 13] = [
+    (
+        "-NOAUTH Authentication required.",
+        StoreFailure::Login,
+        "set username and password_file",
+    ),
+    (
+        "-NOPERM this user has no permissions to run the 'time' command",
+        StoreFailure::Login,
+        "does not permit TIME (NOPERM); grant it: ACL SETUSER default ~domo-token:* +get +set +time +pexpire +del",
+    ),
+    (
+        "-OOM command not allowed when used memory > 'maxmemory'.",
+        StoreFailure::Full,
+        "raise its maxmemory",
+    ),
+    (
+        "-READONLY You can't write against a read only replica.",
+        StoreFailure::ReadOnly,
+        "is a replica",
+    ),
+    (
+        "-MISCONF Redis is configured to save RDB snapshots",
+        StoreFailure::ReadOnly,
+        "see its log",
+    ),
+    (
+        "-LOADING Redis is loading the dataset in memory",
+        StoreFailure::Protocol,
+        "rejects TIME: LOADING Redis is loading",
+    ),
+    (
+        "-ERR max number of clients reached",
+        StoreFailure::Connect,
+        "raise its maxclients",
+    ),
+    (
+        "-CLUSTERDOWN The cluster is down",
+        StoreFailure::Protocol,
+        "CLUSTERDOWN The cluster is down; see its log",
+    ),
+    (
+        "-ERR unknown command 'TIME', with args beginning with: 'domo-token:{0123456789abcdef0123456789abcdef}:note'",
+        StoreFailure::Protocol,
+        "rejects TIME: ERR unknown command 'TIME'; see its log",
+    ),
+    (
+        "-ERR no 0123456789abcdef0123456789abcdef here",
+        StoreFailure::Protocol,
+        "ERR no [redacted] here",
+    ),
+    ("+PONG", StoreFailure::Protocol, "the answer of 127.0.0.1:"),
+    ("*0", StoreFailure::Protocol, "to TIME is invalid"),
+    (
+        "HTTP/1.1 400 Bad Request",
+        StoreFailure::Protocol,
+        "does not answer in the Redis protocol",
+    ),
+];
+
 #[tokio::test]
 async fn errors_of_servers_have_a_cause_and_advice() {
-    for (answer, cause, message) in [
-        (
-            "-NOAUTH Authentication required.",
-            StoreFailure::Login,
-            "set username and password_file",
-        ),
-        (
-            "-NOPERM this user has no permissions to run the 'time' command",
-            StoreFailure::Login,
-            "does not permit TIME (NOPERM); grant it: ACL SETUSER default ~domo-token:* +get +set +time +pexpire +del",
-        ),
-        (
-            "-OOM command not allowed when used memory > 'maxmemory'.",
-            StoreFailure::Full,
-            "raise its maxmemory",
-        ),
-        (
-            "-READONLY You can't write against a read only replica.",
-            StoreFailure::ReadOnly,
-            "is a replica",
-        ),
-        (
-            "-MISCONF Redis is configured to save RDB snapshots",
-            StoreFailure::ReadOnly,
-            "see its log",
-        ),
-        (
-            "-LOADING Redis is loading the dataset in memory",
-            StoreFailure::Protocol,
-            "rejects TIME: LOADING Redis is loading",
-        ),
-        (
-            "-ERR max number of clients reached",
-            StoreFailure::Connect,
-            "raise its maxclients",
-        ),
-        (
-            "-CLUSTERDOWN The cluster is down",
-            StoreFailure::Protocol,
-            "CLUSTERDOWN The cluster is down; see its log",
-        ),
-        (
-            "-ERR unknown command 'TIME', with args beginning with: 'domo-token:{0123456789abcdef0123456789abcdef}:note'",
-            StoreFailure::Protocol,
-            "rejects TIME: ERR unknown command 'TIME'; see its log",
-        ),
-        (
-            "-ERR no 0123456789abcdef0123456789abcdef here",
-            StoreFailure::Protocol,
-            "ERR no [redacted] here",
-        ),
-        ("+PONG", StoreFailure::Protocol, "the answer of 127.0.0.1:"),
-        ("*0", StoreFailure::Protocol, "to TIME is invalid"),
-        (
-            "HTTP/1.1 400 Bad Request",
-            StoreFailure::Protocol,
-            "does not answer in the Redis protocol",
-        ),
-    ] {
+    for (answer, cause, message) in ERRORS {
         let error = failure(move |_| send(format!("{answer}\r\n"))).await;
         assert_eq!(error.cause, cause, "{error}");
         assert!(error.message.contains(message), "{error}");

@@ -13,6 +13,7 @@ use domo_token_core::scheduler::MAX_IN_FLIGHT_PER_CLIENT;
 use domo_token_protocol::scope::ScopeSet;
 use tokio::sync::oneshot;
 
+use super::fleet::FetchStart;
 use crate::behaviour::{Answer, Behaviour};
 use crate::logins::Logins;
 
@@ -23,6 +24,8 @@ pub(super) struct InFlight {
     pub(super) key: Key,
     /// The proxy login that it was sent with.
     pub(super) login: Option<u64>,
+    /// When its fetch started, which may have waited for another host.
+    pub(super) fetch_started: BootTime,
     pub(super) started: BootTime,
     /// When the broker has aborted it.
     pub(super) late: BootTime,
@@ -117,6 +120,14 @@ pub(crate) struct State {
     /// How often a scope set was removed from the config.
     pub(crate) removals: BTreeMap<Key, u32>,
     pub(super) issued: u64,
+    /// The scope set and the expiry of each token.
+    pub(super) expiries: BTreeMap<String, (ScopeSet, BootTime)>,
+    /// The last fetch of each scope set.
+    pub(super) fetches: BTreeMap<Key, FetchStart>,
+    /// Tokens that hosts took from the store.
+    pub(crate) taken: u64,
+    /// Failures that hosts adopted.
+    pub(crate) adopted: u64,
     pub(crate) requests: u64,
     pub(crate) history: Vec<String>,
     pub(crate) violation: Option<String>,
@@ -124,7 +135,12 @@ pub(crate) struct State {
 
 impl State {
     /// Checks invariants (b) and (c): one request at a time, never too early.
-    pub(super) fn check_start(&mut self, key: &Key, now: BootTime) -> Option<String> {
+    pub(super) fn check_start(
+        &mut self,
+        key: &Key,
+        fetch_started: BootTime,
+        now: BootTime,
+    ) -> Option<String> {
         let same = |request: &&InFlight| request.key == *key;
         if self.in_flight.values().any(|request| same(&request)) {
             return Some(format!("two requests at once for {key:?}"));
@@ -132,13 +148,6 @@ impl State {
         let of_client = |request: &&InFlight| request.key.0 == key.0;
         if self.in_flight.values().filter(of_client).count() >= MAX_IN_FLIGHT_PER_CLIENT {
             return Some(format!("too many requests at once for client {}", key.0));
-        }
-        let changes = self.changes.entry(key.clone()).or_default();
-        if std::mem::take(&mut changes.pending) {
-            changes.starts.push(now);
-            if let Some(problem) = changes.check() {
-                return Some(format!("{key:?}: {problem}"));
-            }
         }
         let set = self.sets.entry(key.clone()).or_default();
         if std::mem::take(&mut set.may_start_now) {
@@ -153,13 +162,24 @@ impl State {
         let rejection = self.rejections.get(&key.0);
         // A request that is due at the time of the rejection may start before it.
         let rejection =
-            rejection.filter(|rejection| now < rejection.until && now > rejection.since);
+            rejection.filter(|rejection| now < rejection.until && fetch_started > rejection.since);
         rejection.map(|rejection| {
             format!(
                 "a request for {key:?} before {}: its client is rejected",
                 rejection.until
             )
         })
+    }
+
+    /// Checks that changed credentials do not cause too many fetches.
+    pub(super) fn check_change(&mut self, key: &Key, now: BootTime) -> Option<String> {
+        let changes = self.changes.entry(key.clone()).or_default();
+        if !std::mem::take(&mut changes.pending) {
+            return None;
+        }
+        changes.starts.push(now);
+        let problem = changes.check()?;
+        Some(format!("{key:?}: {problem}"))
     }
 
     /// Opens the tunnels that are due.
@@ -183,6 +203,7 @@ impl State {
             return;
         };
         let (key, started, late) = (request.key.clone(), request.started, request.late);
+        let fetch_started = request.fetch_started;
         let (login, has_tunnel) = (request.login, request.has_tunnel);
         let Some((sender, (_, answer))) = request.sender.take().zip(request.outcome) else {
             return;
@@ -192,7 +213,9 @@ impl State {
             self.logins.ended(login, id);
             self.backs_off(&key, Duration::ZERO, now);
             let never = Duration::from_secs(3600);
-            let _ = sender.send(Ok(fetched("c4nary-late", never, &key)));
+            let text = format!("c4nary-late-{id}");
+            self.issue(&key, &text, started + never);
+            let _ = sender.send(Ok(fetched(&text, never, &key)));
             return;
         }
         if let Answer::LoginRejected = answer {
@@ -217,7 +240,7 @@ impl State {
                 })
             }
             Answer::ClientRejected => {
-                let until = self.rejected(&key.0, started, now);
+                let until = self.rejected(&key.0, fetch_started, now);
                 self.denied(&key, until, now);
                 Err(denied(false))
             }
@@ -246,7 +269,7 @@ impl State {
         set.not_before = Some((now + wait, "back-off"));
     }
 
-    /// Records a rejection of the client by the response to a request that started at `started`. Returns until when its
+    /// Records a rejection of the client by the response to a request whose fetch started at `started`. Returns until when its
     /// scope set must wait.
     fn rejected(&mut self, client: &str, started: BootTime, now: BootTime) -> BootTime {
         let new = Rejection {
@@ -313,6 +336,12 @@ impl State {
         fetched(&held.text, left, key)
     }
 
+    fn issue(&mut self, key: &Key, text: &str, expires: BootTime) {
+        let issued = self.expiries.entry(text.to_owned());
+        let (_, until) = issued.or_insert((key.1.clone(), expires));
+        *until = expires.max(*until);
+    }
+
     fn take(
         &mut self,
         key: &Key,
@@ -322,6 +351,7 @@ impl State {
         now: BootTime,
     ) {
         let expires = started + lifetime;
+        self.issue(key, text, expires);
         if expires <= now {
             self.backs_off(key, Duration::ZERO, now);
             return;

@@ -160,7 +160,7 @@ impl Schedule {
                     State::Idle if self.change.awaits_login_check => AWAITS_LOGIN_CHECK,
                     State::Idle => AWAITS_ADMISSION,
                     State::Fetching { attempt, .. }
-                        if !self.max_wait.is_zero() && !attempt.requested =>
+                        if !self.max_wait.is_zero() && attempt.requested.is_none() =>
                     {
                         AWAITS_OTHER_HOST
                     }

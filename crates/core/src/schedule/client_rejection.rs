@@ -2,7 +2,7 @@
 
 use domo_token_protocol::BootTime;
 
-use super::{CONFIRM_AFTER, DENIED_RETRY, Rejected, Schedule, State};
+use super::{CONFIRM_AFTER, DENIED_RETRY, Rejected, Schedule, State, floor};
 
 /// A rejection of the client, through this scope set or another one.
 #[derive(Clone, Debug)]
@@ -146,7 +146,12 @@ impl Schedule {
         match self.state {
             State::Idle => self.change.delayed_until.is_none_or(|until| until <= at),
             State::Fetching { .. } => false,
-            State::Fresh { renew_at } => !self.reissued || renew_at <= at,
+            // Hosts of a fleet can agree on an attempt before the floor of this scope set.
+            State::Fresh { renew_at } => {
+                let floor = self.lifetime.map(floor).unwrap_or_default();
+                let is_past_floor = self.last_success.is_none_or(|last| last + floor <= at);
+                renew_at <= at || is_past_floor && !self.reissued
+            }
             State::Waiting { retry_at } | State::Denied { retry_at } => retry_at <= at,
         }
     }

@@ -32,7 +32,8 @@ impl Schedule {
         Some(Occasion {
             scope: self.scope.clone(),
             held: self.token(now).cloned(),
-            is_urgent: self.needs_another_token(now),
+            // While the client counts as rejected, its scope sets without a token wait for this fetch.
+            is_urgent: self.needs_another_token(now) || self.is_client_rejected,
             min_left: self.least_left(),
             ignores_notes: attempt.is_caused_by_change,
             confirms_rejection: self.confirms_rejection(),
@@ -48,13 +49,13 @@ impl Schedule {
         let Some(attempt) = self.attempt(fetch_id) else {
             return;
         };
-        if attempt.requested {
+        if attempt.requested.is_some() {
             return;
         }
         self.requests += 1;
         self.state = State::Fetching {
             attempt: Attempt {
-                requested: true,
+                requested: Some(now),
                 ..attempt
             },
             abort_at: now + request_timeout(self.lifetime) + REQUEST_GRACE,

@@ -38,7 +38,7 @@ impl Schedule {
             attempt: Attempt {
                 started: now,
                 jitter,
-                requested: false,
+                requested: None,
                 is_caused_by_change,
             },
             abort_at: now + self.max_wait + request_timeout(self.lifetime) + REQUEST_GRACE,
@@ -124,7 +124,8 @@ impl Schedule {
         now: BootTime,
     ) -> Outcome {
         let first = !std::mem::replace(&mut self.has_had_token, true);
-        let (started, lifetime) = (attempt.started, validity.lifetime);
+        let started = attempt.requested.unwrap_or(attempt.started);
+        let lifetime = validity.lifetime;
         let renew_at = match fetched.renew_at {
             _ if self.reissued => now + floor(lifetime).max(validity.left(now) / 2),
             Some(at) => at.min(validity.expires).max(started + floor(lifetime)),
@@ -139,7 +140,7 @@ impl Schedule {
         self.last_success = Some(started);
         self.state = State::Fresh { renew_at };
         Outcome::Obtained {
-            requested: attempt.requested,
+            requested: attempt.requested.is_some(),
             origin: fetched.origin,
             validity,
             recovery: self
@@ -168,7 +169,7 @@ impl Schedule {
         let own_count = self.failures.saturating_add(1);
         self.failures = agreed.map_or(own_count, |agreed| agreed.failures);
         let agreed_at = agreed.map(|agreed| agreed.at.max(now + timing::FLOOR_MIN));
-        let requested = attempt.requested;
+        let requested = attempt.requested.is_some();
         let (message, rejected) = match error {
             FetchError::Transient {
                 cause,

@@ -162,9 +162,8 @@ mod tests {
 
     use super::*;
 
-    fn server(host: Host<&str>, port: u16) -> Option<FleetAddress> {
-        let host = host.to_owned();
-        Some(FleetAddress { host, port })
+    fn server(host: Host<String>, port: u16) -> FleetAddress {
+        FleetAddress { host, port }
     }
 
     fn url(text: &str) -> Result<FleetUrl, String> {
@@ -173,7 +172,7 @@ mod tests {
 
     #[test]
     fn fleet_url_has_a_host_and_may_have_port_and_database() {
-        let cache = || Host::Domain("cache.example");
+        let cache = || Host::Domain("cache.example".to_owned());
         for (text, is_tls, expected, database) in [
             ("rediss://cache.example", true, server(cache(), 6379), 0),
             (
@@ -204,7 +203,7 @@ mod tests {
         ] {
             let expected = FleetUrl {
                 is_tls,
-                server: expected,
+                server: Some(expected),
                 database,
             };
             assert_eq!(url(text), Ok(expected), "{text}");
@@ -270,9 +269,9 @@ mod tests {
     #[test]
     fn address_is_a_host_with_or_without_a_port() {
         let sentinel = |text| fleet_address(text, 26379);
-        let name = || Host::Domain("s1");
-        assert_eq!(sentinel("s1").ok(), server(name(), 26379));
-        assert_eq!(sentinel("S1:1").ok(), server(name(), 1));
+        let name = || Host::Domain("s1".to_owned());
+        assert_eq!(sentinel("s1"), Ok(server(name(), 26379)));
+        assert_eq!(sentinel("S1:1"), Ok(server(name(), 1)));
         for (text, message) in [
             ("", "not a valid name"),
             ("redis://s1", "a host and a port alone, like"),

@@ -81,7 +81,7 @@ fn scope_set_may_probe_unless_it_is_fetching_or_has_to_wait() {
     assert!(schedule.may_probe(retry_at));
 
     let mut fresh = fresh(HOUR);
-    assert!(fresh.may_probe(START), "a timer keeps nobody");
+    assert!(fresh.may_probe(START + floor(HOUR)), "a timer keeps nobody");
     let due = fresh.poll_timeout().unwrap();
     fresh.handle_timeout(due);
     let fetch_id = fresh.start(jitter(0.0, 2), due);

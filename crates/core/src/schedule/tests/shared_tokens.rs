@@ -251,6 +251,41 @@ fn fetch_postponed_without_a_valid_token_is_a_failure() {
 }
 
 #[test]
+fn fetch_that_tries_a_rejected_client_is_urgent() {
+    let mut schedule = fresh(HOUR);
+    schedule.set_shares(true);
+    let due = START + SECOND * 300;
+    schedule.block("unknown client", Some(due), true, START + SECOND);
+    schedule.handle_timeout(due);
+    schedule.start(jitter(0.5, 2), due);
+    let occasion = schedule.occasion(due).unwrap();
+    assert!(occasion.held.is_some() && occasion.is_urgent);
+}
+
+#[test]
+fn scope_set_tries_its_rejected_client_no_earlier_than_the_floor() {
+    let schedule = fresh(HOUR);
+    let floor = START + floor(HOUR);
+    assert!(schedule.may_probe(floor));
+    assert!(!schedule.may_probe(floor - SECOND));
+}
+
+#[test]
+fn floor_counts_from_the_request_of_a_fetch_that_waited_for_another_host() {
+    let mut schedule = sharing();
+    let fetch_id = schedule.start(jitter(0.0, 1), START);
+    let sent = START + SECOND * 30;
+    schedule.handle_requested(fetch_id, sent);
+    let fetched = Fetched {
+        expires: Some(sent + HOUR),
+        renew_at: Some(sent),
+        ..fetched("first", HOUR)
+    };
+    schedule.handle_fetched(fetch_id, Ok(fetched), sent + SECOND);
+    assert_eq!(schedule.poll_timeout(), Some(sent + floor(HOUR)));
+}
+
+#[test]
 fn renewal_time_of_the_source_is_used_but_not_before_the_floor() {
     let floor_at = START + floor(HOUR);
     for (at, due) in [
