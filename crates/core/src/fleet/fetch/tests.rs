@@ -435,7 +435,7 @@ fn host_whose_request_failed_for_its_own_reason_claims_a_short_lease_until_a_suc
     let (third, memory) = claims(memory, Cause::Server);
     let (fourth, memory) = claims(memory, Cause::Connect);
     let seen = [first, second, third, fourth];
-    assert_eq!(seen, [(5, true), (3, false), (3, false), (5, true)]);
+    assert_eq!(seen, [(5, true), (1, false), (1, false), (5, true)]);
     let (mut run, _) = Run::start_with(occasion(None), memory, true);
     let memory = end(run.looked(Some(record("n3w", HOUR)), None, START)).memory;
     let (after_success, _) = claims(memory, Cause::Connect);
