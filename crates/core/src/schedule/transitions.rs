@@ -7,8 +7,9 @@ use super::{
     Attempt, Command, DENIED_RETRY, FetchId, Jitter, OutageCause, Outcome, REQUEST_GRACE, Rejected,
     Schedule, State, floor, request_timeout, timing,
 };
+use super::timing::FLOOR_MIN;
 use crate::fetch::{AgreedRetry, Fetch};
-use crate::fetch_result::{Cause, FetchError, Fetched};
+use crate::fetch_result::{Cause, FetchError, Fetched, TokenOrigin};
 use crate::token::{Token, Validity};
 
 /// A failed attempt.
@@ -126,9 +127,16 @@ impl Schedule {
         let first = !std::mem::replace(&mut self.has_had_token, true);
         let started = attempt.requested.unwrap_or(attempt.started);
         let lifetime = validity.lifetime;
+        let spacing = match fetched.origin {
+            TokenOrigin::Domo => {
+                self.last_request = Some(started);
+                floor(lifetime)
+            }
+            TokenOrigin::Fleet => FLOOR_MIN,
+        };
         let renew_at = match fetched.renew_at {
             _ if self.reissued => now + floor(lifetime).max(validity.left(now) / 2),
-            Some(at) => at.min(validity.expires).max(started + floor(lifetime)),
+            Some(at) => at.min(validity.expires).max(started + spacing),
             None => {
                 let left = validity.expires.saturating_since(started);
                 started + timing::renew_after(lifetime, left, first, attempt.jitter.draw)
@@ -329,6 +337,7 @@ impl Schedule {
         self.origin = None;
         if let Some(renew_at) = snapshot.renew_at {
             self.last_success = Some(validity.obtained);
+            self.last_request = Some(validity.obtained);
             self.state = State::Fresh { renew_at };
         }
         self.decide_all(now);
