@@ -177,7 +177,10 @@ pub async fn run(options: &Options, env: Env<'static>, depth: Depth, as_service:
     if depth != Depth::Syntax {
         let loaded = check_clients(&config, env, sudo, &mut report).await;
         if depth == Depth::Online {
-            fleet::check_fleet(&config, env, &loaded, sudo, &mut report).await;
+            let store = fleet::check_fleet(&config, env, &loaded, sudo, &mut report).await;
+            if let Some(store) = store {
+                fleet::probe(&store, &mut report).await;
+            }
             online::request_tokens(loaded, &mut report).await;
         } else {
             let good = loaded.iter().map(|client| client.good("ok"));

@@ -293,7 +293,7 @@ impl Fleet {
         }
         for (name, fault) in &faults {
             if self.client_faults.get(name) != Some(fault) {
-                error!(client = name, "{fault}");
+                error!(client = name, "its tokens are not shared: {fault}");
             }
         }
         let have_changed = self.client_faults != faults;

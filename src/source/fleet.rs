@@ -200,17 +200,17 @@ impl<S: TokenSource, K: Store, C: Clock> Run<'_, S, K, C> {
                     self.count_look(&step);
                     step
                 }
-                Step::Claim => {
-                    let claimed = self.claim().await;
+                Step::Claim(lease) => {
+                    let claimed = self.claim(lease).await;
                     fetch.claimed(claimed, clock.now(), &mut rng)
                 }
                 Step::Wait(until) => {
                     clock.sleep_until(until).await;
                     fetch.waited()
                 }
-                Step::Request { leased } => {
+                Step::Request { is_extended } => {
                     let sent = clock.now();
-                    match self.request(leased).await {
+                    match self.request(is_extended).await {
                         Ok(result) => fetch.responded(result, sent, clock.now(), &mut rng),
                         Err(other) => return other,
                     }
@@ -248,9 +248,9 @@ impl<S: TokenSource, K: Store, C: Clock> Run<'_, S, K, C> {
         })
     }
 
-    async fn claim(&mut self) -> Result<bool, StoreFailed> {
+    async fn claim(&mut self, lease: Duration) -> Result<bool, StoreFailed> {
         let fleet = &self.of.fleet;
-        let claimed = self.session.claim(&fleet.host.to_string(), LEASE).await;
+        let claimed = self.session.claim(&fleet.host.to_string(), lease).await;
         let claimed = claimed.map_err(|error| {
             self.count(Lookup::Failed);
             fleet.failed(Operation::Write, &error)
@@ -266,10 +266,10 @@ impl<S: TokenSource, K: Store, C: Clock> Run<'_, S, K, C> {
 
     /// Requests a token from the source, and extends the lease meanwhile. Returns any other end of the fetch as an
     /// error.
-    async fn request(&mut self, leased: bool) -> Result<Result<Fetched, FetchError>, Fetch> {
+    async fn request(&mut self, is_extended: bool) -> Result<Result<Fetched, FetchError>, Fetch> {
         let (fleet, session) = (&self.of.fleet, &mut self.session);
         let extend = async {
-            if leased {
+            if is_extended {
                 extend_lease(fleet, session).await;
             }
             // Without a lease another host may send a request too, which costs no more than that.

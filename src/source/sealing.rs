@@ -51,20 +51,18 @@ const MAX_MESSAGE: usize = 300;
 pub enum FleetKeysError {
     /// The client secret is short, and there is no key file.
     #[error(
-        "this client does not share tokens: the store's operator could guess a client secret of fewer than \
+        "the store's operator could guess a client secret of fewer than \
          {MIN_SECRET} characters; set fleet.key_file on all hosts to a file made by: openssl rand -hex 32"
     )]
     ShortSecret,
     /// The key file is short.
     #[error(
-        "this client does not share tokens: fleet.key_file has fewer than {MIN_KEY_FILE} bytes; replace it on all \
+        "fleet.key_file has fewer than {MIN_KEY_FILE} bytes; replace it on all \
          hosts by a file made by: openssl rand -hex 32"
     )]
     ShortKeyFile,
     /// A part of the key has a length that the derivation cannot encode.
-    #[error(
-        "this client does not share tokens: its {0} has more than 65535 bytes; use a shorter one"
-    )]
+    #[error("its {0} has more than 65535 bytes; use a shorter one")]
     TooLong(&'static str),
 }
 

@@ -35,8 +35,8 @@ const GROUPS: u32 = 4;
 /// Hosts that share a store.
 const HOSTS: usize = 3;
 
-/// The part of the schedules that are played on several hosts; each takes about six times as long.
-const OF_FLEETS: u32 = 20;
+/// The part of the schedules that are played on several hosts; each takes about six times as long as one on one host.
+const OF_FLEETS: u32 = 25;
 
 fn behaviour() -> impl Strategy<Value = Behaviour> {
     prop_oneof![
@@ -189,13 +189,14 @@ fn invariants_hold_for_three_hosts_that_share_a_store() {
 fn three_hosts_without_faults_send_hardly_more_requests_than_one() {
     // Twenty lifetimes.
     let ops = vec![Op::Pass(1000 / 3); 60];
-    for seed in 0..4 {
+    for seed in 0..2 {
         let played = play(HOSTS, seed, 3599, &ops).unwrap();
-        let per_lifetime = played.regular_requests as f64 / (20 * SETS.len()) as f64;
+        let lifetimes = 20 * SETS.len() as u64;
+        let requests = played.regular_requests;
         print_figures(&format!(
-            "seed {seed}: {per_lifetime} requests per lifetime"
+            "seed {seed}: {requests} requests in {lifetimes} lifetimes"
         ));
-        assert!(per_lifetime <= 1.7, "{per_lifetime}: {played:?}");
+        assert!(requests * 10 <= lifetimes * 17, "{played:?}");
     }
 }
 

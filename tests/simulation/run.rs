@@ -146,7 +146,7 @@ pub(crate) fn play(hosts: usize, seed: u64, lifetime: u32, ops: &[Op]) -> Result
             clock,
             domo,
             store,
-            is_store_clock_wrong: seed % 2 == 0,
+            is_store_clock_wrong: seed.is_multiple_of(2),
             outcome: Outcome::default(),
         };
         let played = run.play(ops).await;
@@ -283,24 +283,7 @@ impl Run {
                 self.jump(Duration::from_secs(seconds.into()));
             }
             Op::Behaviour(behaviour) => self.domo.state().behaviour = behaviour,
-            Op::Ask {
-                set,
-                callers,
-                wait_ms,
-                min_ttl,
-                renew,
-            } => {
-                let key = self.key(set);
-                let callers_of = &self.host(set).callers;
-                let wait = Duration::from_millis(wait_ms.into());
-                let lifetime = self.domo.state().lifetime;
-                let least = min_ttl.map(|thousandths| lifetime * thousandths / 1000);
-                let seen = Renew::Rejected(callers_of.seen(&key));
-                let renew = renew.map(|rejected| if rejected { seen } else { Renew::Current });
-                for _caller in 0..callers {
-                    callers_of.request(&key, wait, least, renew);
-                }
-            }
+            Op::Ask { .. } => self.ask(op),
             Op::Leave => {
                 for host in &self.hosts {
                     host.callers.cancel_first();
@@ -334,6 +317,30 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// Sends the requests of [`Op::Ask`].
+    fn ask(&self, op: &Op) {
+        let Op::Ask {
+            set,
+            callers,
+            wait_ms,
+            min_ttl,
+            renew,
+        } = *op
+        else {
+            return;
+        };
+        let key = self.key(set);
+        let callers_of = &self.host(set).callers;
+        let wait = Duration::from_millis(wait_ms.into());
+        let lifetime = self.domo.state().lifetime;
+        let least = min_ttl.map(|thousandths| lifetime * thousandths / 1000);
+        let seen = Renew::Rejected(callers_of.seen(&key));
+        let renew = renew.map(|rejected| if rejected { seen } else { Renew::Current });
+        for _caller in 0..callers {
+            callers_of.request(&key, wait, least, renew);
+        }
     }
 
     async fn toggle(&mut self, set: usize) {

@@ -153,13 +153,11 @@ fn failed(cause: StoreFailure) -> StoreError {
 
 impl State {
     fn fault(&mut self) -> StoreFault {
-        match self.fault {
-            StoreFault::Mixed => {
-                let fault = self.rng.choice(StoreFault::SINGLE);
-                fault.unwrap_or(StoreFault::Nothing)
-            }
-            fault => fault,
+        if self.fault != StoreFault::Mixed {
+            return self.fault;
         }
+        let fault = self.rng.choice(StoreFault::SINGLE);
+        fault.unwrap_or(StoreFault::Nothing)
     }
 
     fn records(&mut self, name: &str, now: BootTime) -> &mut Records {
@@ -184,25 +182,25 @@ impl State {
         let records = self.records(name, now);
         let text = |record: &Record| record.as_ref().map(|(bytes, _)| bytes.clone());
         let mut found = [text(&records.token), text(&records.note)];
-        match fault {
-            StoreFault::Old => {
-                let old = [&records.old_tokens, &records.old_notes];
-                for (found, old) in found.iter_mut().zip(old) {
-                    *found = rng.choice(old).cloned();
+        if fault == StoreFault::Old {
+            let old = [&records.old_tokens, &records.old_notes];
+            for (found, old) in found.iter_mut().zip(old) {
+                *found = rng.choice(old).cloned();
+            }
+        }
+        if fault == StoreFault::Garbage {
+            if rng.u8(..4) == 0 {
+                found.swap(0, 1);
+                return found;
+            }
+            for bytes in found.iter_mut().flatten() {
+                let at = rng.usize(..bytes.len());
+                if rng.bool() {
+                    bytes.truncate(at);
+                } else {
+                    bytes[at] ^= 1 << rng.u8(..8);
                 }
             }
-            StoreFault::Garbage if rng.u8(..4) == 0 => found.swap(0, 1),
-            StoreFault::Garbage => {
-                for bytes in found.iter_mut().flatten() {
-                    let at = rng.usize(..bytes.len());
-                    if rng.bool() {
-                        bytes.truncate(at);
-                    } else {
-                        bytes[at] ^= 1 << rng.u8(..8);
-                    }
-                }
-            }
-            _ => {}
         }
         found
     }
@@ -250,12 +248,16 @@ impl SimSession {
         clock
             .sleep_until(now + if hangs { LIMIT } else { latency })
             .await;
-        match fault {
-            _ if hangs => Err(failed(StoreFailure::Timeout)),
-            StoreFault::Fails => Err(failed(StoreFailure::Connect)),
-            StoreFault::ReadOnly if is_write => Err(failed(StoreFailure::ReadOnly)),
-            fault => Ok(fault),
-        }
+        let cause = if hangs {
+            StoreFailure::Timeout
+        } else if fault == StoreFault::Fails {
+            StoreFailure::Connect
+        } else if fault == StoreFault::ReadOnly && is_write {
+            StoreFailure::ReadOnly
+        } else {
+            return Ok(fault);
+        };
+        Err(failed(cause))
     }
 
     async fn write(&self, effect: Effect) -> Result<(), StoreError> {

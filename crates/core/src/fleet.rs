@@ -16,6 +16,8 @@ mod breaker;
 mod notes;
 mod memory;
 mod fetch;
+#[cfg(test)]
+mod document;
 
 pub use breaker::Breaker;
 pub use clocks::StoreTime;

@@ -208,7 +208,7 @@ async fn fetch(host: &Host, occasion: &Occasion) -> Fetch {
 async fn obtained(host: &Host, occasion: &Occasion) -> Fetched {
     match fetch(host, occasion).await {
         Fetch::Obtained(fetched) => fetched,
-        other => panic!("{other:?}"),
+        other @ (Fetch::Failed { .. } | Fetch::Postponed(_)) => panic!("{other:?}"),
     }
 }
 
@@ -229,7 +229,7 @@ async fn cold_host_takes_the_stored_token_without_a_request() {
     let count = |_| {
         requested.fetch_add(1, Ordering::Relaxed);
     };
-    let token = first.fetch(&cold(), &count).await.into_result().unwrap();
+    let own = first.fetch(&cold(), &count).await.into_result().unwrap();
     assert_eq!(requested.swap(0, Ordering::Relaxed), 1);
     // The answer comes before the publication.
     assert_eq!(published(&first, Published::Stored), 0);
@@ -238,8 +238,8 @@ async fn cold_host_takes_the_stored_token_without_a_request() {
     let taken = second.fetch(&cold(), &count).await.into_result().unwrap();
     assert_eq!(requested.load(Ordering::Relaxed), 0, "it sends no request");
     assert_eq!(taken.origin, TokenOrigin::Fleet);
-    assert_eq!(taken.text.expose_secret(), token.text.expose_secret());
-    assert!(taken.expires < token.expires);
+    assert_eq!(taken.text.expose_secret(), own.text.expose_secret());
+    assert!(taken.expires < own.expires);
     let counts = [&first, &second].map(|host| Lookup::ALL.map(|outcome| looks(host, outcome)));
     assert_eq!(counts, [[0, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]]);
     assert_eq!(world.store.open_sessions(), 0);

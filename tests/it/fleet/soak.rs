@@ -159,19 +159,19 @@ fn disturb_hosts(run: &Run, mut hosts: Vec<Daemon>, mut rng: Rng) {
         let number = rng.usize(..HOSTS);
         let host = &mut hosts[number];
         run.set_down(number, true);
-        match rng.u8(..6) {
-            0 | 1 => {
+        match rng.u8(..10) {
+            0..4 => {
                 run.count("host killed");
                 host.signal("-KILL");
                 host.wait();
                 run.wait_between(&mut rng, 0..4);
                 host.start_again();
             }
-            2 | 3 => {
+            4..6 => {
                 run.count("host restarted");
                 host.restart("-TERM");
             }
-            4 => {
+            6..9 => {
                 run.count("host stopped for up to 8 s");
                 host.signal("-STOP");
                 run.wait_between(&mut rng, 1..8);

@@ -6,10 +6,10 @@ use std::time::Duration;
 use domo_token_protocol::BootTime;
 
 /// How long the store is not used after its first failure.
-const FIRST: Duration = Duration::from_secs(10);
+pub(super) const FIRST: Duration = Duration::from_secs(10);
 
 /// Maximum of that time, which doubles with each further failure.
-const LONGEST: Duration = Duration::from_secs(60);
+pub(super) const LONGEST: Duration = Duration::from_secs(60);
 
 /// Whether the store may be used.
 #[derive(Clone, Copy, Debug, Default)]

@@ -11,7 +11,7 @@ use super::TokenRecord;
 const DISAGREEMENT_PART: u32 = 5;
 
 /// The largest difference of two clocks that agree, if a twentieth of the lifetime is not less.
-const AGREEMENT_MAX: Duration = Duration::from_secs(10);
+pub(super) const AGREEMENT_MAX: Duration = Duration::from_secs(10);
 
 /// The largest difference of two clocks that agree, as a part of the lifetime.
 const AGREEMENT_PART: u32 = 20;

@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 use super::clocks::{self, StoreTime, expiry, on_both_clocks};
 use super::memory::SetMemory;
 use super::notes::{NOTE_MAX, Report};
-use super::timing::{self, SHORTEST_POSTPONED, is_shared};
+use super::timing::{self, LEASE, SHORTEST_POSTPONED, SUSPECT_LEASE, is_shared};
 use super::{HostId, NoteRecord, NotedFailure, TokenRecord};
 use crate::fetch::{AgreedRetry, Fetch, Occasion};
 use crate::fetch_result::{FetchError, Fetched, LifetimeSource, TokenOrigin};
@@ -20,21 +20,21 @@ use crate::schedule::{DENIED_RETRY, min_left_to_serve, wait_after_failure};
 use crate::token::Token;
 
 /// How much later than the held token another one must expire to replace it: clocks are read to a second.
-const OUTLIVES_BY: Duration = Duration::from_secs(1);
+pub(super) const OUTLIVES_BY: Duration = Duration::from_secs(1);
 
 /// What to do next.
 #[derive(Debug)]
 pub enum Step {
     /// Look at the store; continue with [`FleetFetch::looked`].
     Look,
-    /// Claim the lease; continue with [`FleetFetch::claimed`].
-    Claim,
+    /// Claim the lease for that long; continue with [`FleetFetch::claimed`].
+    Claim(Duration),
     /// Wait until then; continue with [`FleetFetch::waited`].
     Wait(BootTime),
     /// Request a token from Domo; continue with [`FleetFetch::responded`].
     Request {
         /// Whether to extend the lease meanwhile.
-        leased: bool,
+        is_extended: bool,
     },
     /// The fetch has ended.
     End(Box<End>),
@@ -132,7 +132,7 @@ impl FleetFetch {
             mode: Mode::Looks,
         };
         let step = if !fetch.lifetime().is_none_or(is_shared) {
-            Step::Request { leased: false }
+            Step::Request { is_extended: false }
         } else if may_look {
             Step::Look
         } else {
@@ -175,7 +175,7 @@ impl FleetFetch {
                 return self.end(fetch, None);
             }
         }
-        Step::Claim
+        Step::Claim(self.lease())
     }
 
     /// Continues after a claim of the lease, which was taken if `claimed` is true.
@@ -187,7 +187,7 @@ impl FleetFetch {
     ) -> Step {
         match claimed {
             Err(StoreFailed) => return self.store_failed(now, rng),
-            Ok(true) => return self.request(true),
+            Ok(true) => return self.request(Mode::Leased),
             Ok(false) => {}
         }
         if let Some(at) = self.leaves_renewal_until(now, rng) {
@@ -195,7 +195,7 @@ impl FleetFetch {
         }
         let waits_again = self.is_beside_token && self.memory.waited_beside_token;
         if now >= self.waits_until() || waits_again {
-            return self.request(false);
+            return self.request(Mode::Alone);
         }
         self.has_waited = true;
         Step::Wait(now + timing::look_again(rng))
@@ -204,7 +204,7 @@ impl FleetFetch {
     /// Continues after a wait.
     pub fn waited(&mut self) -> Step {
         if self.mode == Mode::Alone {
-            return self.request(false);
+            return self.request(Mode::Alone);
         }
         Step::Look
     }
@@ -251,6 +251,8 @@ impl FleetFetch {
             let fetch = Fetch::from(Err(error));
             return self.end(fetch, None);
         };
+        let is_transient = matches!(failure, NotedFailure::Transient(_));
+        self.memory.is_suspect = is_transient && !failure.is_domos_own();
         let noted = if self.mode == Mode::Leased {
             self.noted
         } else {
@@ -358,7 +360,7 @@ impl FleetFetch {
                 return self.end(Fetch::Postponed(now + part), None);
             }
         }
-        self.request(false)
+        self.request(Mode::Alone)
     }
 
     /// Returns the lifetime of the held token if its renewal may be left to later.
@@ -384,9 +386,19 @@ impl FleetFetch {
         held.or(self.memory.lifetime)
     }
 
-    fn request(&mut self, leased: bool) -> Step {
-        self.mode = if leased { Mode::Leased } else { Mode::Alone };
-        Step::Request { leased }
+    /// Returns how long it claims the lease for.
+    fn lease(&self) -> Duration {
+        if self.memory.is_suspect {
+            SUSPECT_LEASE
+        } else {
+            LEASE
+        }
+    }
+
+    fn request(&mut self, mode: Mode) -> Step {
+        self.mode = mode;
+        let is_extended = mode == Mode::Leased && !self.memory.is_suspect;
+        Step::Request { is_extended }
     }
 
     fn end(&self, fetch: Fetch, publication: Option<Publication>) -> Step {

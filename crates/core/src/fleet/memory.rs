@@ -15,6 +15,8 @@ pub struct SetMemory {
     /// Whether the last fetch waited for a lease although a token was stored, which was too short-lived by this host's
     /// clocks.
     pub(super) waited_beside_token: bool,
+    /// Whether its last request failed for a reason that this host may have caused itself.
+    pub(super) is_suspect: bool,
     /// The end of the last note that was adopted: each binds once, so that a replayed one delays nothing.
     pub(super) last_note_ms: u64,
     held: Option<HeldToken>,
@@ -43,6 +45,7 @@ impl SetMemory {
         rng: &mut fastrand::Rng,
     ) {
         self.lifetime = Some(lifetime);
+        self.is_suspect = false;
         self.held = Some(HeldToken {
             expires,
             by_store,

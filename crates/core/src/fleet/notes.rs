@@ -10,14 +10,14 @@ use super::{HostId, NoteRecord, NotedFailure};
 use crate::fetch_result::{Cause, FetchError};
 
 /// How much longer than its wait a note is kept, so that the next failure continues its count.
-const KEPT_LONGER: Duration = Duration::from_secs(120);
+pub(super) const KEPT_LONGER: Duration = Duration::from_secs(120);
 
 /// The longest wait that a note can impose.
 pub const NOTE_MAX: Duration = Duration::from_secs(3600);
 
 /// The largest difference of the clocks by which a note binds. Clocks that nobody keeps are minutes apart, and a note
 /// must bind their hosts too; a replayed note is older than that.
-const AGREEMENT: Duration = Duration::from_secs(600);
+pub(super) const AGREEMENT: Duration = Duration::from_secs(600);
 
 /// The longest message of a note, in characters.
 pub const MAX_NOTE_MESSAGE: usize = 300;
@@ -65,7 +65,7 @@ impl NotedFailure {
     }
 
     /// Returns whether no host can have caused it: Domo responded, and its response was a failure of Domo.
-    fn is_domos_own(self) -> bool {
+    pub(super) fn is_domos_own(self) -> bool {
         matches!(self, Self::Transient(Cause::Server | Cause::RateLimited))
     }
 }

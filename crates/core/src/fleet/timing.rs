@@ -7,32 +7,36 @@ use domo_token_protocol::BootTime;
 /// The lease of the host that requests a token from Domo. If the host fails, another one takes over after this.
 pub const LEASE: Duration = Duration::from_secs(5);
 
+/// The lease of a host whose last request failed for a reason that it may have caused itself. It is not extended, so that
+/// a host without a way to Domo does not keep the others from sending theirs.
+pub(super) const SUSPECT_LEASE: Duration = Duration::from_secs(3);
+
 /// How often the lease is extended while the request is in flight: two extensions may be lost.
 pub const EXTEND_EVERY: Duration = Duration::from_secs(2);
 
 /// Shortest lifetime of tokens that hosts share: looks and leases take seconds.
-const SHORTEST_SHARED: Duration = Duration::from_secs(20);
+pub(super) const SHORTEST_SHARED: Duration = Duration::from_secs(20);
 
 /// Shortest lifetime of tokens whose renewal a host leaves to others or postpones.
 pub(super) const SHORTEST_POSTPONED: Duration = Duration::from_secs(300);
 
 /// How long a host without a token waits for the holders of leases; up to half of that is added.
-const PATIENCE: Duration = Duration::from_secs(25);
+pub(super) const PATIENCE: Duration = Duration::from_secs(25);
 
 /// Bounds of the pause between two looks while another host holds the lease.
-const LOOK_AGAIN: (f64, f64) = (0.3, 0.7);
+pub(super) const LOOK_AGAIN: (f64, f64) = (0.3, 0.7);
 
 /// Bounds of the pause of a host that has a token while another one holds the lease.
-const COME_BACK: (f64, f64) = (5.0, 15.0);
+pub(super) const COME_BACK: (f64, f64) = (5.0, 15.0);
 
 /// Maximum of the pause before a host without a token requests one because the store failed.
-const ALONE_WITHIN: f64 = 3.0;
+pub(super) const ALONE_WITHIN: f64 = 3.0;
 
 /// Maximum of what is added to the wait of a note, so that the hosts that it binds do not look at the same time.
-const AFTER_NOTE: f64 = 3.0;
+pub(super) const AFTER_NOTE: f64 = 3.0;
 
 /// Bounds of the rest of a lifetime at which a host no longer leaves the renewal to others.
-const LAST: (f64, f64) = (0.05, 0.20);
+pub(super) const LAST: (f64, f64) = (0.05, 0.20);
 
 /// Bounds of the renewal, as parts of the lifetime.
 const RENEWAL: (f64, f64) = (0.70, 0.80);

@@ -286,14 +286,14 @@ impl Fleet {
         let epoch = self.hosts[host].epoch;
         match step {
             Step::Look => self.send(host, Operation::Look, Purpose::Fetch(id)),
-            Step::Claim => {
-                self.send(host, Operation::Claim { lease: LEASE }, Purpose::Fetch(id));
+            Step::Claim(lease) => {
+                self.send(host, Operation::Claim { lease }, Purpose::Fetch(id));
             }
             Step::Wait(until) => {
                 let at = virtual_ms(until);
                 self.events.add(at, (host, epoch, Event::Waited(id)));
             }
-            Step::Request { leased } => {
+            Step::Request { is_extended } => {
                 self.hosts[host].requested(self.now_ms);
                 let (at, result) = if self.hosts[host].has_way {
                     self.domo.request(self.now_ms, timeout, &mut self.rng)
@@ -303,7 +303,7 @@ impl Fleet {
                 };
                 self.events
                     .add(at, (host, epoch, Event::Responded(id, result)));
-                if leased {
+                if is_extended {
                     self.extend_later(host, id);
                 }
             }

@@ -173,7 +173,7 @@ fn token_is_taken_only_if_it_outlives_the_held_one_by_a_second_and_is_another() 
         let (mut run, _) = Run::start(old());
         let step = run.looked(Some(record(text, SECOND * left)), None, START);
         assert_eq!(matches!(step, Step::End(_)), is_taken, "{text} {left}");
-        assert_eq!(matches!(step, Step::Claim), !is_taken, "{text} {left}");
+        assert_eq!(matches!(step, Step::Claim(_)), !is_taken, "{text} {left}");
     }
 }
 
@@ -220,11 +220,11 @@ fn note_is_ignored_after_a_reload_and_if_one_host_may_have_caused_it() {
     };
     let (mut run, _) = Run::start(reloaded);
     let step = run.looked(None, Some(note(failure, 30, OTHER)), START);
-    assert!(matches!(step, Step::Claim));
+    assert!(matches!(step, Step::Claim(_)));
     let unreachable = NotedFailure::Transient(Cause::Connect);
     let (mut run, _) = Run::start(occasion(None));
     let step = run.looked(None, Some(note(unreachable, 30, OTHER)), START);
-    assert!(matches!(step, Step::Claim));
+    assert!(matches!(step, Step::Claim(_)));
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn replayed_note_binds_once() {
     let (mut run, _) = Run::start_with(occasion(None), memory, true);
     assert!(matches!(
         run.looked(None, Some(replayed), START),
-        Step::Claim
+        Step::Claim(_)
     ));
     let newer = note(failure, 31, OTHER);
     assert!(matches!(run.looked(None, Some(newer), START), Step::End(_)));
@@ -260,7 +260,7 @@ fn host_that_needs_a_token_looks_again_until_its_patience_ends() {
         let (mut run, _) = Run::start(occasion);
         let mut now = START;
         let waited = loop {
-            assert!(matches!(run.looked(None, None, now), Step::Claim));
+            assert!(matches!(run.looked(None, None, now), Step::Claim(_)));
             match run.held_by_another(now) {
                 Step::Wait(until) => {
                     let pause = until.saturating_since(now).as_millis();
@@ -268,8 +268,8 @@ fn host_that_needs_a_token_looks_again_until_its_patience_ends() {
                     now = until;
                     assert!(matches!(run.fetch.waited(), Step::Look));
                 }
-                Step::Request { leased } => {
-                    assert!(!leased);
+                Step::Request { is_extended } => {
+                    assert!(!is_extended);
                     break now.saturating_since(START);
                 }
                 other => panic!("{other:?}"),
@@ -302,7 +302,7 @@ fn short_lived_token_is_renewed_while_there_is_time_for_two_requests() {
     run.looked(None, None, now);
     assert!(matches!(
         run.held_by_another(now),
-        Step::Request { leased: false }
+        Step::Request { is_extended: false }
     ));
 }
 
@@ -310,12 +310,12 @@ fn short_lived_token_is_renewed_while_there_is_time_for_two_requests() {
 fn token_that_lives_less_than_twenty_seconds_is_not_shared() {
     let short = SECOND * 19;
     let (mut run, step) = Run::start(occasion(held("old", short, SECOND * 5)));
-    assert!(matches!(step, Step::Request { leased: false }));
+    assert!(matches!(step, Step::Request { is_extended: false }));
     let end = end(run.responded(Ok(obtained(short)), START));
     assert!(end.publication.is_none());
     // A host without a token remembers that.
     let (_, step) = Run::start_with(occasion(None), end.memory, true);
-    assert!(matches!(step, Step::Request { leased: false }));
+    assert!(matches!(step, Step::Request { is_extended: false }));
 }
 
 #[test]
@@ -331,7 +331,7 @@ fn failure_of_the_store_postpones_a_renewal_once_and_leaves_time_for_two_request
         let again = occasion(held("old", HOUR, SECOND * 900));
         let (mut run, step) = Run::start_with(again, first.memory, may_look);
         let step = if may_look { run.store_failed(at) } else { step };
-        assert!(matches!(step, Step::Request { leased: false }));
+        assert!(matches!(step, Step::Request { is_extended: false }));
     }
 }
 
@@ -344,7 +344,7 @@ fn failure_of_the_store_delays_a_host_without_a_token_by_at_most_three_seconds()
     assert!(until <= START + SECOND * 3);
     assert!(matches!(
         run.fetch.waited(),
-        Step::Request { leased: false }
+        Step::Request { is_extended: false }
     ));
 }
 
@@ -363,7 +363,10 @@ fn failure_of_the_store_delays_nothing_if_callers_wait_after_a_reload_or_with_a_
     for occasion in [urgent, reloaded, short] {
         let (mut run, _) = Run::start(occasion);
         let step = run.store_failed(START);
-        assert!(matches!(step, Step::Request { leased: false }), "{step:?}");
+        assert!(
+            matches!(step, Step::Request { is_extended: false }),
+            "{step:?}"
+        );
     }
 }
 
@@ -372,7 +375,7 @@ fn success_is_published_unless_a_stored_token_outlives_it() {
     let (mut run, _) = Run::start(occasion(None));
     run.looked(None, None, START);
     let step = run.fetch.claimed(Ok(true), START, &mut run.rng);
-    assert!(matches!(step, Step::Request { leased: true }));
+    assert!(matches!(step, Step::Request { is_extended: true }));
     let sent = START + SECOND * 30;
     let end = end(run.responded(Ok(obtained(HOUR)), sent));
     let Fetch::Obtained(fetched) = &end.fetch else {
@@ -412,6 +415,34 @@ fn failure_continues_the_count_of_the_note_and_todays_backoff() {
 }
 
 #[test]
+fn host_whose_request_failed_for_its_own_reason_claims_a_short_lease_until_a_success() {
+    let claims = |memory: SetMemory, cause: Cause| {
+        let (mut run, _) = Run::start_with(occasion(None), memory, true);
+        let Step::Claim(lease) = run.looked(None, None, START) else {
+            panic!("no claim");
+        };
+        let step = run.fetch.claimed(Ok(true), START, &mut run.rng);
+        let Step::Request { is_extended } = step else {
+            panic!("no request");
+        };
+        let failed = FetchError::transient(cause, "it failed");
+        let memory = end(run.responded(Err(failed), START)).memory;
+        ((lease.as_secs(), is_extended), memory)
+    };
+    let (first, memory) = claims(SetMemory::default(), Cause::Connect);
+    let (second, memory) = claims(memory, Cause::Timeout);
+    // Domo itself fails: the host has a way to it.
+    let (third, memory) = claims(memory, Cause::Server);
+    let (fourth, memory) = claims(memory, Cause::Connect);
+    let seen = [first, second, third, fourth];
+    assert_eq!(seen, [(5, true), (3, false), (3, false), (5, true)]);
+    let (mut run, _) = Run::start_with(occasion(None), memory, true);
+    let memory = end(run.looked(Some(record("n3w", HOUR)), None, START)).memory;
+    let (after_success, _) = claims(memory, Cause::Connect);
+    assert_eq!(after_success, (5, true));
+}
+
+#[test]
 fn unconfirmed_rejection_stays_with_the_host() {
     for (confirms, is_shared) in [(false, false), (true, true)] {
         let rejected = Occasion {
@@ -441,7 +472,7 @@ fn token_that_is_too_short_by_this_hosts_clocks_delays_only_every_other_fetch() 
     let (mut run, _) = Run::start(occasion(None));
     assert!(matches!(
         run.looked(Some(skewed.clone()), None, START),
-        Step::Claim
+        Step::Claim(_)
     ));
     assert!(matches!(run.held_by_another(START), Step::Wait(_)));
     run.fetch.waited();
@@ -452,13 +483,16 @@ fn token_that_is_too_short_by_this_hosts_clocks_delays_only_every_other_fetch() 
     run.looked(Some(skewed), None, START);
     assert!(matches!(
         run.held_by_another(START),
-        Step::Request { leased: false }
+        Step::Request { is_extended: false }
     ));
 }
 
 impl Step {
     /// Ends the use of a step that is not examined.
     fn clear(self) {
-        assert!(matches!(self, Self::Request { leased: true }), "{self:?}");
+        assert!(
+            matches!(self, Self::Request { is_extended: true }),
+            "{self:?}"
+        );
     }
 }
