@@ -10,7 +10,7 @@ use domo_token_protocol::scope::ScopeSet;
 use secrecy::ExposeSecret;
 
 use super::clocks::{self, StoreTime, expiry, on_both_clocks};
-use super::memory::SetMemory;
+use super::memory::{SetMemory, last_request};
 use super::notes::{NOTE_MAX, Report};
 use super::timing::{self, LEASE, SHORTEST_POSTPONED, SUSPECT_LEASE, is_shared};
 use super::{HostId, NoteRecord, NotedFailure, TokenRecord};
@@ -338,8 +338,9 @@ impl FleetFetch {
     fn leaves_renewal_until(&mut self, now: BootTime, rng: &mut fastrand::Rng) -> Option<BootTime> {
         let lifetime = self.postponable()?;
         let come_back = now + timing::come_back(rng);
+        let timeout = self.occasion.timeout;
         let held = self.memory.held(&self.occasion, rng)?;
-        let last_moment = held.last_moment(lifetime);
+        let last_moment = held.last_moment(lifetime, timeout);
         (now < last_moment).then(|| come_back.min(last_moment))
     }
 
@@ -372,11 +373,11 @@ impl FleetFetch {
     }
 
     /// Returns until when it waits for the holders of leases. The renewal of a short-lived token needs the time for two
-    /// requests.
+    /// requests; that of another begins early enough for both.
     fn waits_until(&self) -> BootTime {
         let held = self.occasion.held.as_ref().map(Token::validity);
-        let short = held.filter(|validity| validity.lifetime < SHORTEST_POSTPONED);
-        let latest = short.map(|validity| validity.expires - self.occasion.timeout * 2);
+        let short = held.filter(|validity| validity.lifetime < SHORTEST_POSTPONED * 2);
+        let latest = short.map(|validity| last_request(validity.expires, self.occasion.timeout));
         latest.map_or(self.patient_until, |latest| latest.min(self.patient_until))
     }
 

@@ -176,7 +176,7 @@ impl Schedule {
         let impact = self.failure_impact(now);
         let own_count = self.failures.saturating_add(1);
         self.failures = agreed.map_or(own_count, |agreed| agreed.failures);
-        let agreed_at = agreed.map(|agreed| agreed.at.max(now + timing::FLOOR_MIN));
+        let agreed_at = agreed.map(|agreed| agreed.at.max(now + FLOOR_MIN));
         let requested = attempt.requested.is_some();
         let (message, rejected) = match error {
             FetchError::Transient {

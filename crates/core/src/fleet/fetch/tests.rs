@@ -307,6 +307,43 @@ fn short_lived_token_is_renewed_while_there_is_time_for_two_requests() {
 }
 
 #[test]
+fn renewal_is_left_to_others_only_while_there_is_time_for_two_requests() {
+    // By the store's clock the taken token is valid for 12 minutes more than it is served.
+    let skewed = TokenRecord {
+        expires_wall_ms: ENGINE + 1_800_000,
+        ..record("n3w", SECOND * 2_700)
+    };
+    let (mut run, _) = Run::start(occasion(None));
+    let end = end(run.looked(Some(skewed), None, START));
+    let Fetch::Obtained(fetched) = end.fetch else {
+        panic!("{:?}", end.fetch);
+    };
+    let expires = fetched.expires.unwrap();
+    let token = held("n3w", HOUR, expires.saturating_since(START));
+    // A wait for the holder of the lease, and two requests.
+    let needed = timing::longest_patience() + SECOND * 40;
+    for seed in 0..20 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut now = START;
+        let waits_from = loop {
+            let occasion = occasion(token.clone());
+            let (mut fetch, _) = FleetFetch::start(HOST, occasion, end.memory, true, now, &mut rng);
+            match fetch.claimed(Ok(false), now, &mut rng) {
+                Step::End(end) => match end.fetch {
+                    Fetch::Postponed(at) => now = at,
+                    other => panic!("{other:?}"),
+                },
+                step => {
+                    assert!(matches!(step, Step::Wait(_)), "{step:?}");
+                    break now;
+                }
+            }
+        };
+        assert!(waits_from + needed <= expires, "{waits_from} {expires}");
+    }
+}
+
+#[test]
 fn token_that_lives_less_than_twenty_seconds_is_not_shared() {
     let short = SECOND * 19;
     let (mut run, step) = Run::start(occasion(held("old", short, SECOND * 5)));
