@@ -208,6 +208,11 @@ impl<S: TokenSource, K: Store, C: Clock> Run<'_, S, K, C> {
                     clock.sleep_until(until).await;
                     fetch.waited()
                 }
+                Step::WaitAlone(until) => {
+                    let until = lock(&fleet.health).alone_from(until);
+                    clock.sleep_until(until).await;
+                    fetch.waited()
+                }
                 Step::Request { is_extended } => {
                     let sent = clock.now();
                     match self.request(is_extended).await {

@@ -19,11 +19,18 @@ pub(super) enum Operation {
 pub(super) struct Health {
     breaker: Breaker,
     has_failed_write: bool,
+    /// From when on, in this outage, scope sets without a token request theirs.
+    alone_from: Option<BootTime>,
 }
 
 impl Health {
     pub(super) fn is_usable(&self, now: BootTime) -> bool {
         !self.breaker.is_open(now)
+    }
+
+    /// Returns from when on scope sets without a token request theirs: `drawn`, unless it was drawn before in this outage.
+    pub(super) fn alone_from(&mut self, drawn: BootTime) -> BootTime {
+        *self.alone_from.get_or_insert(drawn)
     }
 
     pub(super) fn succeeded(

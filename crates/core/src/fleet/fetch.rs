@@ -31,6 +31,9 @@ pub enum Step {
     Claim(Duration),
     /// Wait until then; continue with [`FleetFetch::waited`].
     Wait(BootTime),
+    /// The store cannot be used: wait until then, or until an earlier such time of the same outage, so that the waits of
+    /// a host's scope sets do not add up; continue with [`FleetFetch::waited`].
+    WaitAlone(BootTime),
     /// Request a token from Domo; continue with [`FleetFetch::responded`].
     Request {
         /// Whether to extend the lease meanwhile.
@@ -349,7 +352,7 @@ impl FleetFetch {
     fn store_failed(&mut self, now: BootTime, rng: &mut fastrand::Rng) -> Step {
         self.mode = Mode::Alone;
         if self.occasion.held.is_none() {
-            return Step::Wait(now + timing::alone_within(rng));
+            return Step::WaitAlone(now + timing::alone_within(rng));
         }
         let timeout = self.occasion.timeout;
         if let Some(lifetime) = self.postponable()

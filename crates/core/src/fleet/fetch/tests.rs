@@ -375,7 +375,7 @@ fn failure_of_the_store_postpones_a_renewal_once_and_leaves_time_for_two_request
 #[test]
 fn failure_of_the_store_delays_a_host_without_a_token_by_at_most_three_seconds() {
     let (mut run, step) = Run::start_with(occasion(None), SetMemory::default(), false);
-    let Step::Wait(until) = step else {
+    let Step::WaitAlone(until) = step else {
         panic!("{step:?}");
     };
     assert!(until <= START + SECOND * 3);
