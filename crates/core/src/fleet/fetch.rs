@@ -423,7 +423,12 @@ impl ObtainedToken {
         time: &StoreTime,
     ) -> Option<(TokenRecord, Duration)> {
         let (expires_engine_ms, expires_wall_ms) = on_both_clocks(self.expires, time);
-        if stored.is_some_and(|stored| stored.expires_engine_ms > expires_engine_ms) {
+        let outlives = |stored: &TokenRecord| {
+            let left = clocks::left(stored.expires_engine_ms, time.time_ms);
+            let lifetime = Duration::from_millis(stored.lifetime_ms);
+            stored.expires_engine_ms > expires_engine_ms && clocks::is_possible(left, lifetime)
+        };
+        if stored.is_some_and(outlives) {
             return None;
         }
         let kept = clocks::left(expires_engine_ms, time.time_ms);
