@@ -406,6 +406,23 @@ async fn waits_of_scope_sets_without_a_token_do_not_add_up_while_the_store_fails
 }
 
 #[tokio::test]
+async fn waits_for_leases_that_never_end_do_not_add_up() {
+    let world = World::new();
+    let host = world.host(1);
+    world.store.set(Fault::KeepsLeases);
+    let start = world.clock.now();
+    for name in ["data", "user", "audit", "workflow", "buzz", "account"] {
+        let occasion = Occasion {
+            scope: ScopeSet::parse(name).unwrap(),
+            ..cold()
+        };
+        obtained(&host, &occasion).await;
+    }
+    let took = world.clock.now().saturating_since(start);
+    assert!(took < Duration::from_secs(40), "{took:?}");
+}
+
+#[tokio::test]
 async fn read_only_store_counts_as_failed_until_a_write_succeeds() {
     let world = World::new();
     let host = world.host(1);

@@ -52,6 +52,8 @@ pub struct End {
     pub publication: Option<Publication>,
     /// What the next fetch of the scope set begins with.
     pub memory: SetMemory,
+    /// Whether it waited for the holders of leases until its patience ended, and no token was stored.
+    pub has_waited_in_vain: bool,
 }
 
 /// What a host stores for the others.
@@ -100,6 +102,7 @@ pub struct FleetFetch {
     /// Whether a stored token was too short-lived by this host's clocks.
     is_beside_token: bool,
     has_waited: bool,
+    has_waited_in_vain: bool,
     mode: Mode,
 }
 
@@ -132,6 +135,7 @@ impl FleetFetch {
             noted: 0,
             is_beside_token: false,
             has_waited: false,
+            has_waited_in_vain: false,
             mode: Mode::Looks,
         };
         let step = if !fetch.lifetime().is_none_or(is_shared) {
@@ -142,6 +146,15 @@ impl FleetFetch {
             fetch.store_failed(now, rng)
         };
         (fetch, step)
+    }
+
+    /// Does not wait for the holder of a lease if no token is held, because another scope set of this host has just
+    /// waited in vain: a store that keeps leases would delay one scope set after the other. Each scope set makes use of
+    /// that once until it has a token.
+    pub fn hurry(&mut self, now: BootTime) {
+        if self.occasion.held.is_none() && !self.memory.has_waited_in_vain {
+            self.patient_until = now;
+        }
     }
 
     /// Continues after a look.
@@ -198,6 +211,10 @@ impl FleetFetch {
         }
         let waits_again = self.is_beside_token && self.memory.waited_beside_token;
         if now >= self.waits_until() || waits_again {
+            if self.occasion.held.is_none() {
+                self.has_waited_in_vain = self.has_waited;
+                self.memory.has_waited_in_vain = true;
+            }
             return self.request(Mode::Alone);
         }
         self.has_waited = true;
@@ -410,6 +427,7 @@ impl FleetFetch {
             fetch,
             publication,
             memory: self.memory,
+            has_waited_in_vain: self.has_waited_in_vain,
         }))
     }
 }

@@ -17,6 +17,8 @@ pub struct SetMemory {
     pub(super) waited_beside_token: bool,
     /// Whether its last request failed for a reason that this host may have caused itself.
     pub(super) is_suspect: bool,
+    /// Whether it has waited for holders of leases in vain, or had no time to, since its last token.
+    pub(super) has_waited_in_vain: bool,
     /// The end of the last note that was adopted: each binds once, so that a replayed one delays nothing.
     pub(super) last_note_ms: u64,
     held: Option<HeldToken>,
@@ -46,6 +48,7 @@ impl SetMemory {
     ) {
         self.lifetime = Some(lifetime);
         self.is_suspect = false;
+        self.has_waited_in_vain = false;
         self.held = Some(HeldToken {
             expires,
             by_store,

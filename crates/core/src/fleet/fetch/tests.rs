@@ -280,6 +280,25 @@ fn host_that_needs_a_token_looks_again_until_its_patience_ends() {
 }
 
 #[test]
+fn scope_set_hurries_once_after_another_has_waited_in_vain() {
+    let requests_alone = |memory| {
+        let (mut run, _) = Run::start_with(occasion(None), memory, true);
+        run.fetch.hurry(START);
+        run.looked(None, None, START);
+        let step = run.held_by_another(START);
+        (run, matches!(step, Step::Request { is_extended: false }))
+    };
+    let (mut run, is_alone) = requests_alone(SetMemory::default());
+    assert!(is_alone);
+    let failed = FetchError::transient(Cause::Timeout, "no response");
+    let failed = end(run.responded(Err(failed), START));
+    assert!(!failed.has_waited_in_vain, "it did not wait");
+    assert!(!requests_alone(failed.memory).1, "once");
+    let obtained = end(run.responded(Ok(obtained(HOUR)), START));
+    assert!(requests_alone(obtained.memory).1);
+}
+
+#[test]
 fn renewal_is_requested_alone_once_little_of_the_lifetime_is_left() {
     // Less than a twentieth is left.
     let (mut run, _) = Run::start(occasion(held("old", HOUR, SECOND * 179)));
