@@ -77,6 +77,13 @@ impl<K: Store, C: Clock> Fleet<K, C> {
         lock(&self.health).succeeded(operation, &self.monitor, now);
     }
 
+    /// Records that a token of another host was taken.
+    fn took(&self, fetched: &Fetched) {
+        let obtained = fetched.expires.map(|expires| expires - fetched.lifetime);
+        let now = self.clock.now();
+        lock(&self.health).took(obtained.unwrap_or_default(), &self.monitor, now);
+    }
+
     fn failed(&self, operation: Operation, error: &StoreError) -> StoreFailed {
         let now = self.clock.now();
         lock(&self.health).failed(operation, error, &self.monitor, now);
@@ -310,7 +317,10 @@ impl<S: TokenSource, K: Store, C: Clock> Run<'_, S, K, C> {
             return;
         };
         match &end.fetch {
-            Fetch::Obtained(_) => self.count(Lookup::Taken),
+            Fetch::Obtained(fetched) => {
+                self.of.fleet.took(fetched);
+                self.count(Lookup::Taken);
+            }
             Fetch::Failed { .. } => self.count(Lookup::Note),
             // The store failed, which was counted.
             Fetch::Postponed(_) => {}
