@@ -3,11 +3,11 @@
 use domo_token_protocol::BootTime;
 use domo_token_protocol::messages::{Refusal, RefusalKind};
 
+use super::timing::FLOOR_MIN;
 use super::{
     Attempt, Command, DENIED_RETRY, FetchId, Jitter, OutageCause, Outcome, REQUEST_GRACE, Rejected,
     Schedule, State, floor, request_timeout, timing,
 };
-use super::timing::FLOOR_MIN;
 use crate::fetch::{AgreedRetry, Fetch};
 use crate::fetch_result::{Cause, FetchError, Fetched, TokenOrigin};
 use crate::token::{Token, Validity};
