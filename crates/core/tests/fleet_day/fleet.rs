@@ -290,7 +290,7 @@ impl Fleet {
             Step::Claim(lease) => {
                 self.send(host, Operation::Claim { lease }, Purpose::Fetch(id));
             }
-            Step::Wait(until) => {
+            Step::Wait(until) | Step::WaitAlone(until) => {
                 let at = virtual_ms(until);
                 self.events.add(at, (host, epoch, Event::Waited(id)));
             }

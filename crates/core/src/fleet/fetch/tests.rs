@@ -282,6 +282,25 @@ fn host_that_needs_a_token_looks_again_until_its_patience_ends() {
 }
 
 #[test]
+fn scope_set_hurries_once_after_another_has_waited_in_vain() {
+    let requests_alone = |memory| {
+        let (mut run, _) = Run::start_with(occasion(None), memory, true);
+        run.fetch.hurry(START);
+        run.looked(None, None, START);
+        let step = run.held_by_another(START);
+        (run, matches!(step, Step::Request { is_extended: false }))
+    };
+    let (mut run, is_alone) = requests_alone(SetMemory::default());
+    assert!(is_alone);
+    let failed = FetchError::transient(Cause::Timeout, "no response");
+    let failed = end(run.responded(Err(failed), START));
+    assert!(!failed.has_waited_in_vain, "it did not wait");
+    assert!(!requests_alone(failed.memory).1, "once");
+    let obtained = end(run.responded(Ok(obtained(HOUR)), START));
+    assert!(requests_alone(obtained.memory).1);
+}
+
+#[test]
 fn renewal_is_requested_alone_once_little_of_the_lifetime_is_left() {
     // Less than a twentieth is left.
     let (mut run, _) = Run::start(occasion(Some(held("old", HOUR, SECOND * 179))));
@@ -306,6 +325,43 @@ fn short_lived_token_is_renewed_while_there_is_time_for_two_requests() {
         run.held_by_another(now),
         Step::Request { is_extended: false }
     ));
+}
+
+#[test]
+fn renewal_is_left_to_others_only_while_there_is_time_for_two_requests() {
+    // By the store's clock the taken token is valid for 12 minutes more than it is served.
+    let skewed = TokenRecord {
+        expires_wall_ms: ENGINE + 1_800_000,
+        ..record("n3w", SECOND * 2_700)
+    };
+    let (mut run, _) = Run::start(occasion(None));
+    let end = end(run.looked(Some(skewed), None, START));
+    let Fetch::Obtained(fetched) = end.fetch else {
+        panic!("{:?}", end.fetch);
+    };
+    let expires = fetched.expires.unwrap();
+    let token = held("n3w", HOUR, expires.saturating_since(START));
+    // A wait for the holder of the lease, and two requests.
+    let needed = timing::longest_patience() + SECOND * 40;
+    for seed in 0..20 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut now = START;
+        let waits_from = loop {
+            let occasion = occasion(token.clone());
+            let (mut fetch, _) = FleetFetch::start(HOST, occasion, end.memory, true, now, &mut rng);
+            match fetch.claimed(Ok(false), now, &mut rng) {
+                Step::End(end) => match end.fetch {
+                    Fetch::Postponed(at) => now = at,
+                    other => panic!("{other:?}"),
+                },
+                step => {
+                    assert!(matches!(step, Step::Wait(_)), "{step:?}");
+                    break now;
+                }
+            }
+        };
+        assert!(waits_from + needed <= expires, "{waits_from} {expires}");
+    }
 }
 
 #[test]
@@ -340,7 +396,7 @@ fn failure_of_the_store_postpones_a_renewal_once_and_leaves_time_for_two_request
 #[test]
 fn failure_of_the_store_delays_a_host_without_a_token_by_at_most_three_seconds() {
     let (mut run, step) = Run::start_with(occasion(None), SetMemory::default(), false);
-    let Step::Wait(until) = step else {
+    let Step::WaitAlone(until) = step else {
         panic!("{step:?}");
     };
     assert!(until <= START + SECOND * 3);
@@ -396,6 +452,9 @@ fn success_is_published_unless_a_stored_token_outlives_it() {
     assert!(token.record(Some(&older), &time).is_some());
     let newer = record("newer", SECOND * 3_631);
     assert!(token.record(Some(&newer), &time).is_none());
+    // The store's clock was set back by a day, so that this one seems to be valid for longer than it ever was.
+    let before = record("before", SECOND * 86_400 + HOUR);
+    assert!(token.record(Some(&before), &time).is_some());
 }
 
 #[test]
