@@ -274,7 +274,9 @@ fn host_that_needs_a_token_looks_again_until_its_patience_ends() {
                     assert!(!is_extended);
                     break now.saturating_since(START);
                 }
-                step @ (Step::Look | Step::Claim(_) | Step::End(_)) => panic!("{step:?}"),
+                step @ (Step::Look | Step::Claim(_) | Step::WaitAlone(_) | Step::End(_)) => {
+                    panic!("{step:?}")
+                }
             }
         };
         assert!(waited >= SECOND * 25 && waited < SECOND * 39, "{waited:?}");
@@ -347,7 +349,7 @@ fn renewal_is_left_to_others_only_while_there_is_time_for_two_requests() {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut now = START;
         let waits_from = loop {
-            let occasion = occasion(token.clone());
+            let occasion = occasion(Some(token.clone()));
             let (mut fetch, _) = FleetFetch::start(HOST, occasion, end.memory, true, now, &mut rng);
             match fetch.claimed(Ok(false), now, &mut rng) {
                 Step::End(end) => match end.fetch {
