@@ -291,9 +291,12 @@ impl Fleet {
             }
             fleet.monitor().set_client_errors(faults.clone());
         }
+        for fault in faults.values_mut() {
+            *fault = format!("its tokens are not shared: {fault}");
+        }
         for (name, fault) in &faults {
             if self.client_faults.get(name) != Some(fault) {
-                error!(client = name, "its tokens are not shared: {fault}");
+                error!(client = name, "{fault}");
             }
         }
         let have_changed = self.client_faults != faults;

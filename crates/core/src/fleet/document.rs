@@ -23,6 +23,7 @@ fn constants() -> BTreeSet<(String, String)> {
         ("EXTEND_EVERY", seconds(timing::EXTEND_EVERY)),
         ("PATIENCE", patience),
         ("LOOK_AGAIN", span(timing::LOOK_AGAIN)),
+        ("SUSPECT_LOOKS_AGAIN", span(timing::SUSPECT_LOOKS_AGAIN)),
         ("COME_BACK", span(timing::COME_BACK)),
         ("LAST", format!("{from:.2}–{to:.2}")),
         ("ALONE_WITHIN", format!("{} s", timing::ALONE_WITHIN)),

@@ -218,7 +218,7 @@ impl FleetFetch {
             return self.request(Mode::Alone);
         }
         self.has_waited = true;
-        Step::Wait(now + timing::look_again(rng))
+        Step::Wait(now + timing::look_again(self.memory.is_suspect, rng))
     }
 
     /// Continues after a wait.

@@ -9,7 +9,7 @@ pub const LEASE: Duration = Duration::from_secs(5);
 
 /// The lease of a host whose last request failed for a reason that it may have caused itself. It is not extended, so that
 /// a host without a way to Domo does not keep the others from sending theirs.
-pub(super) const SUSPECT_LEASE: Duration = Duration::from_secs(3);
+pub(super) const SUSPECT_LEASE: Duration = Duration::from_secs(1);
 
 /// How often the lease is extended while the request is in flight: two extensions may be lost.
 pub const EXTEND_EVERY: Duration = Duration::from_secs(2);
@@ -25,6 +25,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(25);
 
 /// Bounds of the pause between two looks while another host holds the lease.
 pub(super) const LOOK_AGAIN: (f64, f64) = (0.3, 0.7);
+
+/// The same of a host whose last request failed for a reason that it may have caused itself: the others come first.
+pub(super) const SUSPECT_LOOKS_AGAIN: (f64, f64) = (1.0, 2.0);
 
 /// Bounds of the pause of a host that has a token while another one holds the lease.
 pub(super) const COME_BACK: (f64, f64) = (5.0, 15.0);
@@ -77,8 +80,13 @@ pub(super) fn patience(rng: &mut fastrand::Rng) -> Duration {
     PATIENCE.mul_f64(draw((1.0, 1.5), rng))
 }
 
-pub(super) fn look_again(rng: &mut fastrand::Rng) -> Duration {
-    span(LOOK_AGAIN, rng)
+pub(super) fn look_again(is_suspect: bool, rng: &mut fastrand::Rng) -> Duration {
+    let bounds = if is_suspect {
+        SUSPECT_LOOKS_AGAIN
+    } else {
+        LOOK_AGAIN
+    };
+    span(bounds, rng)
 }
 
 pub(super) fn come_back(rng: &mut fastrand::Rng) -> Duration {
