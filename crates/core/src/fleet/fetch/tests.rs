@@ -402,16 +402,11 @@ fn renewal_is_left_to_others_only_while_there_is_time_for_two_requests() {
         let waits_from = loop {
             let occasion = occasion(Some(token.clone()));
             let (mut fetch, _) = FleetFetch::start(HOST, occasion, end.memory, true, now, &mut rng);
-            match fetch.claimed(Ok(false), now, &mut rng) {
-                Step::End(end) => match end.fetch {
-                    Fetch::Postponed(at) => now = at,
-                    other => panic!("{other:?}"),
-                },
-                step => {
-                    assert!(matches!(step, Step::Wait(_)), "{step:?}");
-                    break now;
-                }
+            let step = fetch.claimed(Ok(false), now, &mut rng);
+            if matches!(step, Step::Wait(_)) {
+                break now;
             }
+            now = postponed(step);
         };
         assert!(waits_from + needed <= expires, "{waits_from} {expires}");
     }
