@@ -3,7 +3,7 @@
 use domo_token::platform::clock::{BootTime, Clock};
 use domo_token_core::fetch::AgreedRetry;
 use domo_token_core::fetch_result::{FetchError, Fetched};
-use domo_token_core::schedule::{FLEET_WAIT, REQUEST_GRACE, floor, request_timeout};
+use domo_token_core::schedule::{FLEET_WAIT, REQUEST_GRACE, request_timeout};
 use secrecy::ExposeSecret;
 
 use super::state::Rejection;
@@ -60,7 +60,8 @@ impl Domo {
         let set = state.sets.entry(key.clone()).or_default();
         set.failures = 0;
         set.denied = false;
-        set.not_before = Some((started + floor(lifetime), "the floor"));
+        // Only requests of this host count for its floor.
+        set.not_before = set.not_before.take().filter(|(_, why)| *why == "the floor");
         set.lifetime = Some(lifetime);
         let previous = set.held.take().map(|held| (held.text, held.expires));
         set.held = Some(StoredToken {

@@ -180,6 +180,57 @@ fn token_is_taken_only_if_it_outlives_the_held_one_by_a_second_and_is_another() 
 }
 
 #[test]
+fn extreme_times_serve_no_token_for_longer_than_its_lifetime() {
+    let times = [0, 1, 999, 20_000, ENGINE, u64::MAX - 1, u64::MAX];
+    for lifetime_ms in [0, 1, 20_000, 3_600_000, 86_400_001] {
+        for (expires_engine_ms, expires_wall_ms) in
+            times.into_iter().flat_map(|a| times.map(|b| (a, b)))
+        {
+            for (time_ms, wall_ms) in times.into_iter().flat_map(|a| times.map(|b| (a, b))) {
+                let record = TokenRecord {
+                    lifetime_ms,
+                    expires_engine_ms,
+                    expires_wall_ms,
+                    ..record("n3w", HOUR)
+                };
+                let time = StoreTime {
+                    time_ms,
+                    wall_ms,
+                    ..time_at(START)
+                };
+                let looked = Looked {
+                    time,
+                    token: Some(record),
+                    note: Some(NoteRecord {
+                        until_engine_ms: expires_engine_ms,
+                        until_wall_ms: expires_wall_ms,
+                        wait_ms: u64::MAX,
+                        count: u32::MAX,
+                        ..note(NotedFailure::Transient(Cause::Server), 1, OTHER)
+                    }),
+                };
+                let (mut run, _) = Run::start(occasion(None));
+                let Step::End(end) = run.fetch.looked(Ok(looked), START, &mut run.rng) else {
+                    continue;
+                };
+                let lifetime = Duration::from_millis(lifetime_ms);
+                match end.fetch {
+                    Fetch::Obtained(fetched) => {
+                        let expires = fetched.expires.unwrap();
+                        assert!(expires < START + lifetime, "{expires}");
+                    }
+                    Fetch::Failed { agreed, .. } => {
+                        let latest = START + HOUR + SECOND * 3;
+                        assert!(agreed.unwrap().at <= latest, "{agreed:?}");
+                    }
+                    Fetch::Postponed(at) => panic!("{at}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn token_that_is_too_short_for_the_callers_is_not_taken() {
     let needs = |seconds| Occasion {
         min_left: SECOND * seconds,
@@ -352,7 +403,7 @@ fn renewal_is_left_to_others_only_while_there_is_time_for_two_requests() {
             let occasion = occasion(Some(token.clone()));
             let (mut fetch, _) = FleetFetch::start(HOST, occasion, end.memory, true, now, &mut rng);
             let step = fetch.claimed(Ok(false), now, &mut rng);
-            if let Step::Wait(_) = step {
+            if matches!(step, Step::Wait(_)) {
                 break now;
             }
             now = postponed(step);
