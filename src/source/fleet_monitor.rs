@@ -13,7 +13,7 @@ use crate::store::{StoreError, StoreFailure};
 const MAX_CLOCK_DIFFERENCE_MS: u64 = 10_000;
 
 /// The result of a look at the records of a scope set, or of the claim that followed it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
     /// A token was taken.
     Taken,
@@ -54,7 +54,7 @@ impl Lookup {
 }
 
 /// The result of publishing a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Published {
     /// It was stored.
     Stored,
@@ -119,32 +119,75 @@ pub struct FleetState {
 /// What happened since the monitor was created.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FleetCounts {
-    lookups: BTreeMap<String, BTreeMap<ScopeSet, BTreeMap<Lookup, u64>>>,
-    published: BTreeMap<Published, u64>,
-    failures: BTreeMap<StoreFailure, u64>,
+    /// Sorted by client and scope set.
+    lookups: Vec<SetLookups>,
+    published: [u64; Published::ALL.len()],
+    failures: [u64; FAILURES.len()],
+}
+
+/// How often a look at the records of a scope set had each result. The compiler makes code for each type of map, so
+/// that arrays keep the program small.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct SetLookups {
+    client: String,
+    scope: ScopeSet,
+    counts: [u64; Lookup::ALL.len()],
 }
 
 impl FleetCounts {
     #[must_use]
     pub fn lookups(&self, client: &str, scope: &str, outcome: Lookup) -> u64 {
-        let sets = self.lookups.get(client);
-        let counts = sets.and_then(|sets| sets.get(scope));
-        counts.map_or(0, |counts| count_of(counts, outcome))
+        let set = self.position(client, scope).ok();
+        let set = set.and_then(|at| self.lookups.get(at));
+        set.map_or(0, |set| count_of(&set.counts, Lookup::ALL, outcome))
     }
 
     #[must_use]
     pub fn published(&self, outcome: Published) -> u64 {
-        count_of(&self.published, outcome)
+        count_of(&self.published, Published::ALL, outcome)
     }
 
     #[must_use]
     pub fn failures(&self, cause: StoreFailure) -> u64 {
-        count_of(&self.failures, cause)
+        count_of(&self.failures, FAILURES, cause)
+    }
+
+    fn looked_up(&mut self, client: &str, scope: &ScopeSet, outcome: Lookup) {
+        let at = self
+            .position(client, scope.as_str())
+            .unwrap_or_else(|place| {
+                let set = SetLookups {
+                    client: client.to_owned(),
+                    scope: scope.clone(),
+                    counts: [0; Lookup::ALL.len()],
+                };
+                self.lookups.insert(place, set);
+                place
+            });
+        if let Some(set) = self.lookups.get_mut(at) {
+            count(&mut set.counts, Lookup::ALL, outcome);
+        }
+    }
+
+    /// Returns where the scope set is in the list, or where it has to be inserted.
+    fn position(&self, client: &str, scope: &str) -> Result<usize, usize> {
+        self.lookups.binary_search_by(|set| {
+            let of_client = set.client.as_str().cmp(client);
+            of_client.then_with(|| set.scope.as_str().cmp(scope))
+        })
     }
 }
 
-fn count_of<K: Ord + Copy>(counts: &BTreeMap<K, u64>, key: K) -> u64 {
-    counts.get(&key).copied().unwrap_or(0)
+/// Counts what happened, whose count is at its place in `all`.
+fn count<T: Copy + PartialEq, const N: usize>(counts: &mut [u64; N], all: [T; N], happened: T) {
+    for (count, what) in counts.iter_mut().zip(all) {
+        *count += u64::from(what == happened);
+    }
+}
+
+fn count_of<T: Copy + PartialEq, const N: usize>(counts: &[u64; N], all: [T; N], what: T) -> u64 {
+    let at = all.into_iter().position(|one| one == what);
+    at.and_then(|at| counts.get(at)).copied().unwrap_or(0)
 }
 
 #[derive(Debug)]
@@ -198,21 +241,18 @@ impl FleetMonitor {
 
     /// Counts a look at the records of a scope set.
     pub fn looked_up(&self, client: &str, scope: &ScopeSet, outcome: Lookup) {
-        let mut state = self.state();
-        let sets = state.counts.lookups.entry(client.to_owned()).or_default();
-        let counts = sets.entry(scope.clone()).or_default();
-        *counts.entry(outcome).or_default() += 1;
+        self.state().counts.looked_up(client, scope, outcome);
     }
 
     /// Counts an attempt to publish a token.
     pub fn published(&self, outcome: Published) {
-        *self.state().counts.published.entry(outcome).or_default() += 1;
+        count(&mut self.state().counts.published, Published::ALL, outcome);
     }
 
     /// Counts a failed operation.
     pub fn failed(&self, error: &StoreError, now: BootTime) {
         let mut state = self.state();
-        *state.counts.failures.entry(error.cause).or_default() += 1;
+        count(&mut state.counts.failures, FAILURES, error.cause);
         state.error = Some(error.message.clone());
         if !std::mem::replace(&mut state.is_up, false) {
             return;
@@ -273,11 +313,8 @@ impl FleetMonitor {
 
     /// Drops the counts of scope sets that are not `kept`.
     pub fn retain(&self, kept: impl Fn(&str, &ScopeSet) -> bool) {
-        let mut state = self.state();
-        state.counts.lookups.retain(|client, sets| {
-            sets.retain(|scope, _| kept(client, scope));
-            !sets.is_empty()
-        });
+        let lookups = &mut self.state().counts.lookups;
+        lookups.retain(|set| kept(&set.client, &set.scope));
     }
 
     #[must_use]
