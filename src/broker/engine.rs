@@ -233,16 +233,28 @@ impl<S: TokenSource, C: Clock> Engine<S, C> {
 
     fn configure(&mut self, clients: Clients<S>, state: &mut State) -> ConfigDiff {
         let mut specs = Vec::new();
-        self.sources.clear();
+        let mut with_other_source = Vec::new();
+        let before = std::mem::take(&mut self.sources);
         for (client, source) in clients {
             if let Some(source) = source {
+                let is_other = before
+                    .get(&client.name)
+                    .is_some_and(|before| !Arc::ptr_eq(before, &source));
+                // New credentials end all fetches.
+                if is_other && !client.renewed {
+                    with_other_source.push(client.name.clone());
+                }
                 self.sources.insert(client.name.clone(), source);
             }
             specs.push(client);
         }
         let now = self.broker.0.clock.now();
         state.restore(&specs);
-        state.scheduler.configure(specs, now)
+        let diff = state.scheduler.configure(specs, now);
+        for client in with_other_source {
+            state.scheduler.restart_waits(&client, now);
+        }
+        diff
     }
 
     fn answer_pings(&self) {

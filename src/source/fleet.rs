@@ -21,6 +21,7 @@ use domo_token_core::fleet::{
     EXTEND_EVERY, End, FleetFetch, HostId, LEASE, Looked, SetMemory, Step, StoreFailed, StoreTime,
     is_shared,
 };
+use domo_token_protocol::BootTime;
 use domo_token_protocol::scope::ScopeSet;
 use tracing::info;
 
@@ -31,12 +32,17 @@ use crate::platform::clock::Clock;
 use crate::store::{Look, Store, StoreError, StoreSession};
 use health::{Health, Operation};
 
+/// How long after a wait for a lease in vain other fetches without a token do not wait for theirs.
+const HURRY: Duration = Duration::from_secs(60);
+
 /// What all clients of a daemon share of its fleet.
 pub struct Fleet<K, C> {
     store: K,
     clock: C,
     host: HostId,
     health: Mutex<Health>,
+    /// Until when fetches without a token do not wait for leases, because one has done so in vain.
+    hurries_until: Mutex<BootTime>,
     rng: Mutex<fastrand::Rng>,
     monitor: Arc<FleetMonitor>,
 }
@@ -50,6 +56,7 @@ impl<K: Store, C: Clock> Fleet<K, C> {
             clock,
             host: HostId(rng.u128(..).to_le_bytes()),
             health: Mutex::default(),
+            hurries_until: Mutex::default(),
             rng: Mutex::new(rng),
             monitor,
         }
@@ -68,6 +75,13 @@ impl<K: Store, C: Clock> Fleet<K, C> {
     fn succeeded(&self, operation: Operation) {
         let now = self.clock.now();
         lock(&self.health).succeeded(operation, &self.monitor, now);
+    }
+
+    /// Records that a token of another host was taken.
+    fn took(&self, fetched: &Fetched) {
+        let obtained = fetched.expires.map(|expires| expires - fetched.lifetime);
+        let now = self.clock.now();
+        lock(&self.health).took(obtained.unwrap_or_default(), &self.monitor, now);
     }
 
     fn failed(&self, operation: Operation, error: &StoreError) -> StoreFailed {
@@ -192,6 +206,9 @@ impl<S: TokenSource, K: Store, C: Clock> Run<'_, S, K, C> {
             clock.now(),
             &mut rng,
         );
+        if clock.now() < *lock(&fleet.hurries_until) {
+            fetch.hurry(clock.now());
+        }
         loop {
             step = match step {
                 Step::Look => {
@@ -208,6 +225,11 @@ impl<S: TokenSource, K: Store, C: Clock> Run<'_, S, K, C> {
                     clock.sleep_until(until).await;
                     fetch.waited()
                 }
+                Step::WaitAlone(until) => {
+                    let until = lock(&fleet.health).alone_from(until);
+                    clock.sleep_until(until).await;
+                    fetch.waited()
+                }
                 Step::Request { is_extended } => {
                     let sent = clock.now();
                     match self.request(is_extended).await {
@@ -217,6 +239,9 @@ impl<S: TokenSource, K: Store, C: Clock> Run<'_, S, K, C> {
                 }
                 Step::End(end) => {
                     self.of.remember(&self.occasion.scope, &end);
+                    if end.has_waited_in_vain {
+                        *lock(&fleet.hurries_until) = clock.now() + HURRY;
+                    }
                     if let Some(publication) = end.publication.filter(|_| fleet.is_usable()) {
                         let keys = Arc::clone(&self.of.keys);
                         publish::start(publication, fleet, keys, self.name, self.session);
@@ -292,7 +317,10 @@ impl<S: TokenSource, K: Store, C: Clock> Run<'_, S, K, C> {
             return;
         };
         match &end.fetch {
-            Fetch::Obtained(_) => self.count(Lookup::Taken),
+            Fetch::Obtained(fetched) => {
+                self.of.fleet.took(fetched);
+                self.count(Lookup::Taken);
+            }
             Fetch::Failed { .. } => self.count(Lookup::Note),
             // The store failed, which was counted.
             Fetch::Postponed(_) => {}

@@ -6,15 +6,15 @@
 //! - [`token`]: one access token, encoded once, shared, wiped.
 //! - [`fetch_result`]: the result of a token request.
 //! - [`fetch`]: one fetch of a token: what it is for, and how it ends.
-//! - [`fleet`]: what one fetch does where hosts share tokens, and the records that they share.
 //! - [`schedule`]: when one scope set's token is requested, served or refused.
 //! - [`scheduler`]: all schedules together, and what one's result means for the others.
+//! - [`fleet`]: what one fetch does where hosts share tokens, and the records that they share.
 
 pub mod masking;
 pub mod access_policy;
 pub mod token;
 pub mod fetch_result;
 pub mod fetch;
-pub mod fleet;
 pub mod schedule;
 pub mod scheduler;
+pub mod fleet;

@@ -134,8 +134,11 @@ pub struct Schedule {
     reissued: bool,
     /// The whole lifetime of the last token of these credentials.
     lifetime: Option<Duration>,
-    /// When the request of the last token started.
+    /// When the fetch of the last token started, or its request.
     last_success: Option<BootTime>,
+    /// When this host's last request that brought a token started: the floor counts from it. A token of another host
+    /// took no request, so the next fetch need not wait for the floor: that token may be about to expire.
+    last_request: Option<BootTime>,
     failures: u32,
     failure: Option<Failure>,
     client_block: Option<ClientBlock>,
@@ -171,6 +174,7 @@ impl Schedule {
             reissued: false,
             lifetime: None,
             last_success: None,
+            last_request: None,
             failures: 0,
             failure: None,
             client_block: None,

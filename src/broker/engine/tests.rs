@@ -18,6 +18,8 @@ enum Stub {
     Grants,
     Fails,
     Hangs,
+    /// Waits for a token of another host, without a request.
+    Waits,
     Panics,
 }
 
@@ -27,7 +29,9 @@ impl TokenSource for Stub {
         occasion: &Occasion,
         on_progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Fetch {
-        on_progress(Progress::Requested);
+        if !matches!(self, Self::Waits) {
+            on_progress(Progress::Requested);
+        }
         match self {
             Self::Grants => Fetch::Obtained(Fetched {
                 text: "c4nary-token".into(),
@@ -39,7 +43,7 @@ impl TokenSource for Stub {
                 granted: occasion.scope.clone(),
             }),
             Self::Fails => Err(FetchError::transient(Cause::Server, "503")).into(),
-            Self::Hangs => pending().await,
+            Self::Hangs | Self::Waits => pending().await,
             Self::Panics => panic!("a source with a bug"),
         }
     }
@@ -145,6 +149,25 @@ async fn aborted_request_keeps_the_handle_of_its_successor() {
     )));
     turn(&mut engine).await;
     assert_eq!((engine.aborts.len(), engine.requests.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn other_source_of_the_same_credentials_ends_a_wait_but_no_request() {
+    for (before, is_ended) in [(Stub::Waits, true), (Stub::Hangs, false)] {
+        let (_broker, mut engine, _handle) = engine(before);
+        engine.execute_commands();
+        // What it reports arrives before the config.
+        tokio::task::yield_now().await;
+        let running = engine.aborts.values().next().unwrap().0;
+        let other = client(Stub::Hangs, false);
+        engine.apply(Event::Message(EngineMessage::Configure(
+            other,
+            Box::default(),
+        )));
+        engine.execute_commands();
+        let now_running = engine.aborts.values().next().unwrap().0;
+        assert_eq!(running != now_running, is_ended);
+    }
 }
 
 #[tokio::test]

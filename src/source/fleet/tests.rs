@@ -388,6 +388,58 @@ async fn store_that_fails_postpones_a_renewal_once_and_is_left_alone_meanwhile()
 }
 
 #[tokio::test]
+async fn waits_of_scope_sets_without_a_token_do_not_add_up_while_the_store_fails() {
+    let world = World::new();
+    let host = world.host(1);
+    world.store.set(Fault::Fails);
+    let start = world.clock.now();
+    for name in ["data", "user", "audit", "workflow", "buzz", "account"] {
+        let occasion = Occasion {
+            scope: ScopeSet::parse(name).unwrap(),
+            ..cold()
+        };
+        obtained(&host, &occasion).await;
+    }
+    let took = world.clock.now().saturating_since(start);
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(world.requests(), 6);
+}
+
+#[tokio::test]
+async fn waits_for_leases_that_never_end_do_not_add_up() {
+    let world = World::new();
+    let host = world.host(1);
+    world.store.set(Fault::KeepsLeases);
+    let start = world.clock.now();
+    for name in ["data", "user", "audit", "workflow", "buzz", "account"] {
+        let occasion = Occasion {
+            scope: ScopeSet::parse(name).unwrap(),
+            ..cold()
+        };
+        obtained(&host, &occasion).await;
+    }
+    let took = world.clock.now().saturating_since(start);
+    assert!(took < Duration::from_secs(40), "{took:?}");
+}
+
+#[tokio::test]
+async fn token_that_another_host_has_written_shows_that_the_store_can_be_used() {
+    let world = World::new();
+    let (host, other) = (world.host(1), world.host(2));
+    world.store.set(Fault::ReadOnly);
+    obtained(&host, &cold()).await;
+    world.settle().await;
+    assert!(!host.fleet().monitor().fleet_state().is_up);
+    world.store.set(Fault::None);
+    world.clock.pass(Duration::from_secs(60)).await;
+    obtained(&other, &cold()).await;
+    world.settle().await;
+    let taken = obtained(&host, &cold()).await;
+    assert_eq!(taken.origin, TokenOrigin::Fleet);
+    assert!(host.fleet().monitor().fleet_state().is_up);
+}
+
+#[tokio::test]
 async fn read_only_store_counts_as_failed_until_a_write_succeeds() {
     let world = World::new();
     let host = world.host(1);

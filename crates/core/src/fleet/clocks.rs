@@ -74,6 +74,12 @@ pub(super) fn left(until_ms: u64, now_ms: u64) -> Duration {
     Duration::from_millis(until_ms.saturating_sub(now_ms))
 }
 
+/// Returns whether `left` by the store's clock can be what is left of `whole`. More is left after that clock was set back:
+/// then the record is older than it seems.
+pub(super) fn is_possible(left: Duration, whole: Duration) -> bool {
+    left <= whole.saturating_add(AGREEMENT_MAX)
+}
+
 fn agreement(lifetime: Duration) -> Duration {
     (lifetime / AGREEMENT_PART).min(AGREEMENT_MAX)
 }

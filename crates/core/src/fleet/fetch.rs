@@ -10,7 +10,7 @@ use domo_token_protocol::scope::ScopeSet;
 use secrecy::ExposeSecret;
 
 use super::clocks::{self, StoreTime, expiry, on_both_clocks};
-use super::memory::SetMemory;
+use super::memory::{SetMemory, last_request};
 use super::notes::{NOTE_MAX, Report};
 use super::timing::{self, LEASE, SHORTEST_POSTPONED, SUSPECT_LEASE, is_shared};
 use super::{HostId, NoteRecord, NotedFailure, TokenRecord};
@@ -31,6 +31,9 @@ pub enum Step {
     Claim(Duration),
     /// Wait until then; continue with [`FleetFetch::waited`].
     Wait(BootTime),
+    /// The store cannot be used: wait until then, or until an earlier such time of the same outage, so that the waits of
+    /// a host's scope sets do not add up; continue with [`FleetFetch::waited`].
+    WaitAlone(BootTime),
     /// Request a token from Domo; continue with [`FleetFetch::responded`].
     Request {
         /// Whether to extend the lease meanwhile.
@@ -49,6 +52,8 @@ pub struct End {
     pub publication: Option<Publication>,
     /// What the next fetch of the scope set begins with.
     pub memory: SetMemory,
+    /// Whether it waited for the holders of leases until its patience ended, and no token was stored.
+    pub has_waited_in_vain: bool,
 }
 
 /// What a host stores for the others.
@@ -97,6 +102,7 @@ pub struct FleetFetch {
     /// Whether a stored token was too short-lived by this host's clocks.
     is_beside_token: bool,
     has_waited: bool,
+    has_waited_in_vain: bool,
     mode: Mode,
 }
 
@@ -129,6 +135,7 @@ impl FleetFetch {
             noted: 0,
             is_beside_token: false,
             has_waited: false,
+            has_waited_in_vain: false,
             mode: Mode::Looks,
         };
         let step = if !fetch.lifetime().is_none_or(is_shared) {
@@ -139,6 +146,15 @@ impl FleetFetch {
             fetch.store_failed(now, rng)
         };
         (fetch, step)
+    }
+
+    /// Does not wait for the holder of a lease if no token is held, because another scope set of this host has just
+    /// waited in vain: a store that keeps leases would delay one scope set after the other. Each scope set makes use of
+    /// that once until it has a token.
+    pub fn hurry(&mut self, now: BootTime) {
+        if self.occasion.held.is_none() && !self.memory.has_waited_in_vain {
+            self.patient_until = now;
+        }
     }
 
     /// Continues after a look.
@@ -195,6 +211,10 @@ impl FleetFetch {
         }
         let waits_again = self.is_beside_token && self.memory.waited_beside_token;
         if now >= self.waits_until() || waits_again {
+            if self.occasion.held.is_none() {
+                self.has_waited_in_vain = self.has_waited;
+                self.memory.has_waited_in_vain = true;
+            }
             return self.request(Mode::Alone);
         }
         self.has_waited = true;
@@ -338,8 +358,9 @@ impl FleetFetch {
     fn leaves_renewal_until(&mut self, now: BootTime, rng: &mut fastrand::Rng) -> Option<BootTime> {
         let lifetime = self.postponable()?;
         let come_back = now + timing::come_back(rng);
+        let timeout = self.occasion.timeout;
         let held = self.memory.held(&self.occasion, rng)?;
-        let last_moment = held.last_moment(lifetime);
+        let last_moment = held.last_moment(lifetime, timeout);
         (now < last_moment).then(|| come_back.min(last_moment))
     }
 
@@ -348,7 +369,7 @@ impl FleetFetch {
     fn store_failed(&mut self, now: BootTime, rng: &mut fastrand::Rng) -> Step {
         self.mode = Mode::Alone;
         if self.occasion.held.is_none() {
-            return Step::Wait(now + timing::alone_within(rng));
+            return Step::WaitAlone(now + timing::alone_within(rng));
         }
         let timeout = self.occasion.timeout;
         if let Some(lifetime) = self.postponable()
@@ -372,11 +393,11 @@ impl FleetFetch {
     }
 
     /// Returns until when it waits for the holders of leases. The renewal of a short-lived token needs the time for two
-    /// requests.
+    /// requests; that of another begins early enough for both.
     fn waits_until(&self) -> BootTime {
         let held = self.occasion.held.as_ref().map(Token::validity);
-        let short = held.filter(|validity| validity.lifetime < SHORTEST_POSTPONED);
-        let latest = short.map(|validity| validity.expires - self.occasion.timeout * 2);
+        let short = held.filter(|validity| validity.lifetime < SHORTEST_POSTPONED * 2);
+        let latest = short.map(|validity| last_request(validity.expires, self.occasion.timeout));
         latest.map_or(self.patient_until, |latest| latest.min(self.patient_until))
     }
 
@@ -406,6 +427,7 @@ impl FleetFetch {
             fetch,
             publication,
             memory: self.memory,
+            has_waited_in_vain: self.has_waited_in_vain,
         }))
     }
 }
@@ -419,7 +441,12 @@ impl ObtainedToken {
         time: &StoreTime,
     ) -> Option<(TokenRecord, Duration)> {
         let (expires_engine_ms, expires_wall_ms) = on_both_clocks(self.expires, time);
-        if stored.is_some_and(|stored| stored.expires_engine_ms > expires_engine_ms) {
+        let outlives = |stored: &TokenRecord| {
+            let left = clocks::left(stored.expires_engine_ms, time.time_ms);
+            let lifetime = Duration::from_millis(stored.lifetime_ms);
+            stored.expires_engine_ms > expires_engine_ms && clocks::is_possible(left, lifetime)
+        };
+        if stored.is_some_and(outlives) {
             return None;
         }
         let kept = clocks::left(expires_engine_ms, time.time_ms);

@@ -17,6 +17,8 @@ pub struct SetMemory {
     pub(super) waited_beside_token: bool,
     /// Whether its last request failed for a reason that this host may have caused itself.
     pub(super) is_suspect: bool,
+    /// Whether it has waited for holders of leases in vain, or had no time to, since its last token.
+    pub(super) has_waited_in_vain: bool,
     /// The end of the last note that was adopted: each binds once, so that a replayed one delays nothing.
     pub(super) last_note_ms: u64,
     held: Option<HeldToken>,
@@ -46,6 +48,7 @@ impl SetMemory {
     ) {
         self.lifetime = Some(lifetime);
         self.is_suspect = false;
+        self.has_waited_in_vain = false;
         self.held = Some(HeldToken {
             expires,
             by_store,
@@ -73,15 +76,25 @@ impl SetMemory {
 }
 
 impl HeldToken {
-    /// Returns the last moment at which this host leaves the renewal to another.
-    pub(super) fn last_moment(&self, lifetime: Duration) -> BootTime {
-        self.by_store - lifetime.mul_f64(self.last)
+    /// Returns the last moment at which this host leaves the renewal to another. Then it waits once more for the holder
+    /// of the lease, and has time for two requests: if clocks disagree, the token is served for much less time than the
+    /// store's clock shows. The moments of all hosts are spread in either case.
+    pub(super) fn last_moment(&self, lifetime: Duration, timeout: Duration) -> BootTime {
+        let by_store = self.by_store - lifetime.mul_f64(self.last);
+        let spread = lifetime.mul_f64(timing::after_last(self.last));
+        let needed = timing::longest_patience() + spread;
+        let by_expiry = last_request(self.expires, timeout) - needed;
+        by_store.min(by_expiry)
     }
 
-    /// Returns the last moment to which a failure of the store may postpone the renewal: then there is still time for
-    /// two requests to Domo.
+    /// Returns the last moment to which a failure of the store may postpone the renewal.
     pub(super) fn last_postponement(&self, lifetime: Duration, timeout: Duration) -> BootTime {
-        let for_requests = self.expires - timeout.saturating_mul(2);
-        for_requests.min(self.expires - lifetime.mul_f64(self.last))
+        let by_draw = self.expires - lifetime.mul_f64(self.last);
+        by_draw.min(last_request(self.expires, timeout))
     }
+}
+
+/// Returns when there is still time for two requests to Domo, of which the first may fail.
+pub(super) fn last_request(expires: BootTime, timeout: Duration) -> BootTime {
+    expires - timeout.saturating_mul(2)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use domo_token_protocol::BootTime;
 
-use super::clocks::{StoreTime, left, millis, on_both_clocks};
+use super::clocks::{StoreTime, is_possible, left, millis, on_both_clocks};
 use super::{HostId, NoteRecord, NotedFailure};
 use crate::fetch_result::{Cause, FetchError};
 
@@ -105,7 +105,9 @@ impl Report {
         };
         if let Some(stored) = stored {
             let is_same = stored.failure == note.failure;
-            let ends_later = stored.until_engine_ms > until_engine_ms;
+            let left = left(stored.until_engine_ms, time.time_ms);
+            let ends_later = stored.until_engine_ms > until_engine_ms
+                && is_possible(left, Duration::from_millis(stored.wait_ms));
             if is_same {
                 note.is_confirmed = stored.is_confirmed || stored.host != self.host;
                 note.host = stored.host;

@@ -54,6 +54,16 @@ pub fn is_shared(lifetime: Duration) -> bool {
     lifetime >= SHORTEST_SHARED
 }
 
+/// Returns the longest wait for the holders of leases.
+pub(super) fn longest_patience() -> Duration {
+    PATIENCE + PATIENCE / 2
+}
+
+/// Returns how much more than the least rest of a lifetime `last` is, as a part.
+pub(super) fn after_last(last: f64) -> f64 {
+    (last - LAST.0).max(0.0)
+}
+
 fn draw((from, to): (f64, f64), rng: &mut fastrand::Rng) -> f64 {
     from + (to - from) * rng.f64()
 }

@@ -297,9 +297,9 @@ impl Schedule {
             return unavailable(self, message, renew_at);
         }
         let spacing = self.lifetime.map_or(Duration::ZERO, floor);
-        let soonest = self.last_success.map_or(now, |at| at + spacing);
+        let soonest = self.last_request.map_or(now, |at| at + spacing);
         if soonest.max(now) >= deadline {
-            let message = match self.last_success {
+            let message = match self.last_request {
                 Some(renewed) if soonest > now => format!(
                     "the token was renewed {} s ago; the next renewal is possible in {} s",
                     now.saturating_since(renewed).as_secs(),

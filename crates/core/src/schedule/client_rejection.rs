@@ -149,7 +149,7 @@ impl Schedule {
             // Hosts of a fleet can agree on an attempt before the floor of this scope set.
             State::Fresh { renew_at } => {
                 let floor = self.lifetime.map(floor).unwrap_or_default();
-                let is_past_floor = self.last_success.is_none_or(|last| last + floor <= at);
+                let is_past_floor = self.last_request.is_none_or(|last| last + floor <= at);
                 renew_at <= at || is_past_floor && !self.reissued
             }
             State::Waiting { retry_at } | State::Denied { retry_at } => retry_at <= at,

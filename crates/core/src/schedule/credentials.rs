@@ -102,6 +102,7 @@ impl Schedule {
         self.abort();
         self.lifetime = None;
         self.last_success = None;
+        self.last_request = None;
         self.reissued = false;
         self.failures = 0;
         self.failure = None;

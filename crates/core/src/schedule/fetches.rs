@@ -62,6 +62,17 @@ impl Schedule {
         };
     }
 
+    /// Ends the fetch under way if it has sent no request, so that the next one uses another store, or none.
+    pub fn restart_wait(&mut self) {
+        let State::Fetching { attempt, .. } = self.state else {
+            return;
+        };
+        if attempt.requested.is_none() {
+            self.cancel_request();
+            self.change.causes_next_request |= attempt.is_caused_by_change;
+        }
+    }
+
     /// Returns the fetch under way if it is this one.
     pub(super) fn attempt(&self, fetch_id: FetchId) -> Option<Attempt> {
         match self.state {

@@ -12,7 +12,7 @@ mod snapshot;
 mod watchers;
 
 use super::*;
-use crate::fetch_result::{Cause, FetchError, Fetched, LifetimeSource};
+use crate::fetch_result::{Cause, FetchError, Fetched, LifetimeSource, TokenOrigin};
 use domo_token_protocol::messages::{Refusal, RefusalKind, Renew};
 
 const SET: SetId = SetId(1);

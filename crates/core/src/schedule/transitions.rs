@@ -3,12 +3,13 @@
 use domo_token_protocol::BootTime;
 use domo_token_protocol::messages::{Refusal, RefusalKind};
 
+use super::timing::FLOOR_MIN;
 use super::{
     Attempt, Command, DENIED_RETRY, FetchId, Jitter, OutageCause, Outcome, REQUEST_GRACE, Rejected,
     Schedule, State, floor, request_timeout, timing,
 };
 use crate::fetch::{AgreedRetry, Fetch};
-use crate::fetch_result::{Cause, FetchError, Fetched};
+use crate::fetch_result::{Cause, FetchError, Fetched, TokenOrigin};
 use crate::token::{Token, Validity};
 
 /// A failed attempt.
@@ -126,9 +127,16 @@ impl Schedule {
         let first = !std::mem::replace(&mut self.has_had_token, true);
         let started = attempt.requested.unwrap_or(attempt.started);
         let lifetime = validity.lifetime;
+        let spacing = match fetched.origin {
+            TokenOrigin::Domo => {
+                self.last_request = Some(started);
+                floor(lifetime)
+            }
+            TokenOrigin::Fleet => FLOOR_MIN,
+        };
         let renew_at = match fetched.renew_at {
             _ if self.reissued => now + floor(lifetime).max(validity.left(now) / 2),
-            Some(at) => at.min(validity.expires).max(started + floor(lifetime)),
+            Some(at) => at.min(validity.expires).max(started + spacing),
             None => {
                 let left = validity.expires.saturating_since(started);
                 started + timing::renew_after(lifetime, left, first, attempt.jitter.draw)
@@ -168,7 +176,7 @@ impl Schedule {
         let impact = self.failure_impact(now);
         let own_count = self.failures.saturating_add(1);
         self.failures = agreed.map_or(own_count, |agreed| agreed.failures);
-        let agreed_at = agreed.map(|agreed| agreed.at.max(now + timing::FLOOR_MIN));
+        let agreed_at = agreed.map(|agreed| agreed.at.max(now + FLOOR_MIN));
         let requested = attempt.requested.is_some();
         let (message, rejected) = match error {
             FetchError::Transient {
@@ -329,6 +337,7 @@ impl Schedule {
         self.origin = None;
         if let Some(renew_at) = snapshot.renew_at {
             self.last_success = Some(validity.obtained);
+            self.last_request = Some(validity.obtained);
             self.state = State::Fresh { renew_at };
         }
         self.decide_all(now);

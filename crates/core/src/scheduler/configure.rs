@@ -125,6 +125,23 @@ impl Scheduler {
         }
     }
 
+    /// Has fetches of a client that wait for a token of another host start again, because its tokens are shared in another
+    /// way, or no longer.
+    pub fn restart_waits(&mut self, client: &str, now: BootTime) {
+        let id = self.names.get(client);
+        let Some(client) = id.and_then(|id| self.clients.get(id)) else {
+            return;
+        };
+        let sets: Vec<SetId> = client.sets.values().copied().collect();
+        for set in sets {
+            if let Some(found) = self.sets.get_mut(&set) {
+                found.schedule.restart_wait();
+            }
+            self.update(set, now);
+        }
+        self.admit_all(now);
+    }
+
     /// Shuffles the due requests of a client that was added or loaded if its tokens are shared: otherwise hosts that
     /// start together would all wait for the same few scope sets first.
     fn shuffle_queue(&mut self, id: ClientId) {

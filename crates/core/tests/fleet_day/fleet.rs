@@ -224,10 +224,11 @@ impl Fleet {
         self.hosts[host].start(host, self.now_ms);
         if self.plan.restarts {
             let hours = -4.0 * (1.0 - self.rng.f64()).ln();
-            let lives = (hours * 3_600_000.0).min(1e9) as u64;
+            let runs = Duration::from_secs_f64((hours * 3600.0).min(1e6));
+            let runs_ms = u64::try_from(runs.as_millis()).unwrap();
             let epoch = self.hosts[host].epoch;
             self.events
-                .add(self.now_ms + lives + 1, (host, epoch, Event::Stop));
+                .add(self.now_ms + runs_ms + 1, (host, epoch, Event::Stop));
         }
         self.follow(host);
     }
@@ -289,7 +290,7 @@ impl Fleet {
             Step::Claim(lease) => {
                 self.send(host, Operation::Claim { lease }, Purpose::Fetch(id));
             }
-            Step::Wait(until) => {
+            Step::Wait(until) | Step::WaitAlone(until) => {
                 let at = virtual_ms(until);
                 self.events.add(at, (host, epoch, Event::Waited(id)));
             }

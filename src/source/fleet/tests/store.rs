@@ -20,6 +20,8 @@ pub(super) enum Fault {
     None,
     Fails,
     ReadOnly,
+    /// All leases are held, by nobody.
+    KeepsLeases,
 }
 
 #[derive(Clone, Default)]
@@ -129,7 +131,7 @@ impl<C: Clock> MemorySession<C> {
         let cause = match state.fault {
             Fault::Fails => Some(StoreFailure::Connect),
             Fault::ReadOnly if is_write => Some(StoreFailure::ReadOnly),
-            Fault::None | Fault::ReadOnly => None,
+            Fault::None | Fault::ReadOnly | Fault::KeepsLeases => None,
         };
         if let Some(cause) = cause {
             let message = cause.to_string();
@@ -156,8 +158,9 @@ impl<C: Clock> StoreSession for MemorySession<C> {
     }
 
     async fn claim(&mut self, _id: &str, lease: Duration) -> Result<bool, StoreError> {
+        let is_kept = self.store.state().fault == Fault::KeepsLeases;
         let claim = |records: &mut Records, now| {
-            let is_free = records.lease_until <= now;
+            let is_free = records.lease_until <= now && !is_kept;
             if is_free {
                 records.lease_until = now + lease;
             }

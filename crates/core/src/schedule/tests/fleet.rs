@@ -6,6 +6,7 @@ use super::*;
 fn shared(text: &str, expires: BootTime) -> Fetched {
     Fetched {
         expires: Some(expires),
+        origin: TokenOrigin::Fleet,
         ..fetched(text, HOUR)
     }
 }
@@ -48,15 +49,33 @@ fn token_of_another_host_is_renewed_within_what_is_left_of_it() {
             assert!(is_in_span || due == floor_at, "{left} {draw}: {due}");
         }
     }
-    let mut schedule = with_shared(START + SECOND * 5, 0.0);
-    assert_eq!(
-        schedule.poll_timeout(),
-        Some(START + SECOND * 5),
-        "its expiry"
-    );
-    schedule.handle_timeout(START + SECOND * 5);
-    assert!(!schedule.wants_fetch());
-    assert_eq!(schedule.poll_timeout(), Some(floor_at));
+}
+
+#[test]
+fn token_of_another_host_that_is_about_to_expire_is_renewed_before_the_floor() {
+    let expires = START + SECOND * 5;
+    let old = Fetched {
+        renew_at: Some(START),
+        ..shared("old", expires)
+    };
+    let mut schedule = schedule();
+    let fetch_id = schedule.start(jitter(0.5, 1), START);
+    schedule.handle_fetched(fetch_id, Ok(old), START);
+    assert!(schedule.token(START).is_some());
+    let due = START + SECOND;
+    assert_eq!(schedule.poll_timeout(), Some(due), "not after the expiry");
+    schedule.handle_timeout(due);
+    assert!(schedule.wants_fetch());
+    // From the first request of this host on, the floor counts.
+    let fetch_id = schedule.start(jitter(0.5, 2), due);
+    schedule.handle_fetched(fetch_id, Ok(fetched("new", HOUR)), due);
+    let rejected = TokenRequest {
+        renew: Some(Renew::Rejected(2)),
+        ..request(SECOND * 60, due)
+    };
+    let waits = schedule.request(WaiterId(1), &rejected, due + SECOND);
+    assert_eq!(waits, Answer::Later);
+    assert_eq!(schedule.poll_timeout(), Some(due + floor(HOUR)));
 }
 
 #[test]
@@ -85,17 +104,14 @@ fn token_of_another_host_that_has_expired_is_a_transient_failure() {
 }
 
 #[test]
-fn old_token_of_another_host_can_be_renewed_by_a_caller_as_soon_as_the_floor_allows() {
+fn token_of_another_host_can_be_renewed_by_a_caller_immediately() {
     let mut schedule = with_shared(START + SECOND * 600, 1.0);
-    let current = |wait, now| TokenRequest {
-        renew: Some(Renew::Current),
-        ..request(wait, now)
+    let now = START + SECOND * 2;
+    let rejected = TokenRequest {
+        renew: Some(Renew::Rejected(1)),
+        ..request(SECOND * 10, now)
     };
-    let now = START + SECOND;
-    let early = schedule.request(WaiterId(1), &current(SECOND * 10, now), now);
-    let refusal = refused(early);
-    assert_eq!(refusal.next_attempt, Some(START + floor(HOUR)));
-    let waits = schedule.request(WaiterId(2), &current(SECOND * 60, now), now);
+    let waits = schedule.request(WaiterId(1), &rejected, now);
     assert_eq!(waits, Answer::Later);
-    assert_eq!(schedule.poll_timeout(), Some(START + floor(HOUR)));
+    assert!(schedule.wants_fetch(), "no request of this host precedes");
 }
