@@ -201,10 +201,10 @@ mod service {
 pub enum Verb {
     /// Validate the configuration and the credentials
     ///
-    /// Exit status: 0 valid, 74 standard output cannot be written, 75 Domo cannot be reached or a
-    /// secret command failed, 78 not valid.
+    /// Exit status: 0 valid, 74 standard output cannot be written, 75 Domo or the store of the
+    /// fleet cannot be used now or a secret command failed, 78 not valid.
     Check {
-        /// Request each token from Domo once
+        /// Request each token from Domo once, and test the store of the fleet
         #[arg(long, conflicts_with_all = ["syntax", "schema"])]
         online: bool,
         /// Validate only the text of the config, without opening credential files

@@ -39,6 +39,11 @@ impl Identity {
             if error == mismatch {
                 return unusable("it is not the key of the certificate in client_certificate_file");
             }
+            if matches!(error, rustls::Error::InvalidCertificate(_)) {
+                return "cannot use client_certificate_file: its first certificate is malformed or not of X.509 \
+                        version 3; openssl x509 -req creates version 3 with -extfile"
+                    .to_owned();
+            }
             unusable(&format!(
                 "{error}; supported are RSA, P-256, P-384 and Ed25519"
             ))
@@ -133,6 +138,17 @@ mod tests {
 
     use super::*;
 
+    /// By `openssl x509 -req` without `-extfile`.
+    const VERSION_1: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBFDCBuwIUHFBn1nr929Wa2drJdBeWo1/aeMcwCgYIKoZIzj0EAwIwDTELMAkG\n\
+A1UEAwwCdjEwHhcNMjYxMTMwMjMwMTA4WhcNMzYxMTI3MjMwMTA4WjANMQswCQYD\n\
+VQQDDAJ2MTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABB8RQeijoJ3JW940jSbC\n\
+2Bki1BlK2sSISbfubmoQemuiEjLcKcMC8pQduDRIpBWNZvJhRuDgigONgP9NjS4F\n\
+dVUwCgYIKoZIzj0EAwIDSAAwRQIgeNaOoSGKEylp5UxmoXym9z6dPoPQzn7IXsvG\n\
+IhlyHaMCIQDkPIAmmLZ5z6hasTRlXinTpAJcGLZf/bfUy3GbQJFKXw==\n\
+-----END CERTIFICATE-----";
+
     #[test]
     fn identity_that_is_unusable_is_explained() {
         let key = KeyPair::generate().unwrap();
@@ -148,6 +164,11 @@ mod tests {
             ("", key.as_str(), "cannot use client_certificate_file: "),
             (&certificate, "", "it has no private key in PEM"),
             (&certificate, &other, "it is not the key of the certificate"),
+            (
+                VERSION_1,
+                &key,
+                "openssl x509 -req creates version 3 with -extfile",
+            ),
         ] {
             let problem = parse(certificate, key).unwrap_err();
             assert!(problem.contains(expected), "{problem}");

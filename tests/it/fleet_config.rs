@@ -59,7 +59,7 @@ fn check_exits_78_if_a_file_of_the_fleet_cannot_be_used() {
     let error = |message: &str| {
         let (code, stdout, stderr) = check(&config, &[]);
         assert_eq!(code, Some(78), "{stderr}");
-        assert!(stderr.starts_with("domo-tokend: fleet: "), "{stderr}");
+        assert!(stderr.starts_with("domo-tokend: fleet "), "{stderr}");
         assert!(stderr.contains(message), "{stderr}");
         assert!(
             stdout.contains("client \"acme\" (441e307a…): ok\n"),
@@ -83,7 +83,7 @@ fn failed_password_command_is_temporary_in_check() {
     let folder = folder_with(fleet, &sandbox);
     let (code, _, stderr) = check(&folder.path().join("config.toml"), &[]);
     assert_eq!(code, Some(75), "{stderr}");
-    let message = "fleet: fleet password from the command /bin/false: exit status: 1";
+    let message = "domo-tokend: fleet password from the command /bin/false: exit status: 1";
     assert!(stderr.contains(message), "{stderr}");
 }
 
@@ -137,7 +137,10 @@ fn variables_alone_configure_a_fleet_that_check_validates() {
     );
     let (code, _, stderr) = run("missing");
     assert_eq!(code, Some(78), "{stderr}");
-    assert!(stderr.contains("fleet: fleet password "), "{stderr}");
+    assert!(
+        stderr.starts_with("domo-tokend: fleet password "),
+        "{stderr}"
+    );
 }
 
 #[test]

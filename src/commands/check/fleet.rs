@@ -63,7 +63,7 @@ pub(super) async fn check_fleet(
                 FleetError::Credentials(error) => file_error(error, sudo),
                 FleetError::Store(_) | FleetError::NoThread(_) => error.to_string(),
             };
-            report.wrong.push(format!("fleet: {message}"));
+            report.wrong.push(message);
             report.denied |= !error.is_temporary();
             None
         }

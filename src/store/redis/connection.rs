@@ -41,7 +41,7 @@ impl Connection {
         let connected = connector.connect(&address.host, address.port, deadline);
         let connected = connected
             .await
-            .map_err(|failed| error::of_connect(&failed))?;
+            .map_err(|failed| error::of_connect(&failed, connector.is_tls()))?;
         let (server, is_tls) = (address.to_string(), connector.is_tls());
         let (meter, diagnosis) = (Meter::new(), connected.diagnosis);
         let stream = BoundedStream::new(connected.stream, Arc::clone(&meter));

@@ -33,7 +33,7 @@ pub(super) fn error(cause: StoreFailure, message: impl Into<String>) -> StoreErr
 }
 
 /// Returns the error of a connection that was not established.
-pub(super) fn of_connect(failed: &ConnectError) -> StoreError {
+pub(super) fn of_connect(failed: &ConnectError, is_tls: bool) -> StoreError {
     let cause = match failed.failure {
         ConnectFailure::TimedOut => StoreFailure::Timeout,
         ConnectFailure::Tls => StoreFailure::Tls,
@@ -41,7 +41,20 @@ pub(super) fn of_connect(failed: &ConnectError) -> StoreError {
             StoreFailure::Connect
         }
     };
-    error(cause, one_line(&failed.message))
+    let message = one_line(&failed.message);
+    // The errors of connecting say what to do only where that does not depend on the protocol.
+    if message.contains("; ") {
+        return error(cause, message);
+    }
+    let advice = match (cause, is_tls) {
+        (StoreFailure::Tls, _) => return error(cause, message),
+        // A server without TLS waits for the rest of what it takes for a command.
+        (StoreFailure::Timeout, true) => {
+            "check that the server runs; if it expects no TLS, write redis instead of rediss"
+        }
+        _ => "check host and port, and that the server runs and admits this host",
+    };
+    error(cause, format!("{message}; {advice}"))
 }
 
 /// Returns the error of an established connection that ended so.
@@ -69,7 +82,7 @@ pub(super) fn of_end(
             format!("{server} closed the connection before it answered{hint}"),
         ),
         Some(End::Failed(failed)) => match diagnosis.explain(&failed) {
-            Some(explained) => of_connect(&explained),
+            Some(explained) => of_connect(&explained, is_tls),
             None => error(
                 StoreFailure::Connect,
                 format!(
@@ -165,7 +178,7 @@ pub(super) fn of_command(
         "OOM" => error(
             StoreFailure::Full,
             format!(
-                "{server} is full (OOM); raise its maxmemory, or set a maxmemory-policy that evicts keys"
+                "{server} is full (OOM); raise its maxmemory, or give the fleet a server of its own"
             ),
         ),
         "READONLY" => error(

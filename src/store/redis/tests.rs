@@ -337,6 +337,8 @@ async fn unreachable_server_and_closed_connection_are_failures_to_connect() {
         error.message.starts_with("cannot connect to 127.0.0.1:"),
         "{error}"
     );
+    let advice = "; check host and port, and that the server runs and admits this host";
+    assert!(error.message.ends_with(advice), "{error}");
 }
 
 #[tokio::test]

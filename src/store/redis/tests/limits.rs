@@ -144,3 +144,19 @@ async fn until_received(server: &Scripted, start: &str) {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn server_that_does_not_answer_a_tls_handshake_may_expect_none() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let store = store(Place::Server(address(port)), |settings| {
+        settings.tls = Some(TlsSettings {
+            ca: None,
+            identity: None,
+        });
+    });
+    let error = store.session(NAME).look().await.unwrap_err();
+    assert_eq!(error.cause, StoreFailure::Timeout);
+    let message = "if it expects no TLS, write redis instead of rediss";
+    assert!(error.message.ends_with(message), "{error}");
+}

@@ -69,6 +69,13 @@ async fn failure_of_all_sentinels_is_that_of_one() {
             .ends_with("does not know the service mymaster; check service"),
         "{error}"
     );
+    let server = Scripted::start(|_| send("-ERR unknown command 'SENTINEL'\r\n")).await;
+    let error = sentinels(&[&server], None).session(NAME).look().await;
+    let message = error.unwrap_err().message;
+    assert!(
+        message.ends_with("is not a sentinel; check the ports of sentinels"),
+        "{message}"
+    );
     let closed = Scripted::start(|_| send("-NOAUTH Authentication required.\r\n")).await;
     let error = sentinels(&[&closed], None)
         .session(NAME)
