@@ -1,7 +1,7 @@
 //! A store on a server that speaks the Redis protocol: Redis or Valkey, alone, with Sentinel, or as a cluster.
 //!
 //! - `settings`: how it is reached.
-//! - `stream`: bounds what is read.
+//! - `resp`: the protocol; bounds what is read.
 //! - `command`: commands, and what is answered to them.
 //! - `error`: what failed, and what to do.
 //! - `connection`: one connection, and its login.
@@ -15,10 +15,10 @@ mod connection;
 mod error;
 mod link;
 mod probe;
+mod resp;
 mod sentinel;
 mod session;
 mod settings;
-mod stream;
 #[cfg(all(test, unix))]
 mod tests;
 

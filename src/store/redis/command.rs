@@ -1,18 +1,13 @@
 //! Commands, and what servers answer to them.
 
-#![expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "an answer of any other kind is invalid, whatever kinds the protocol gets"
-)]
-
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ::redis::{Cmd, Value};
 use domo_token_protocol::BootTime;
 use url::Host;
 use zeroize::Zeroizing;
 
+use super::resp::Value;
 use super::settings::Address;
 use crate::store::MAX_RECORD;
 
@@ -22,19 +17,20 @@ const MAX_HOST: usize = 255;
 /// A command with its name for messages.
 pub(super) struct Command {
     pub(super) name: &'static str,
-    pub(super) cmd: Cmd,
+    /// Its name and its arguments, of which one can be a password.
+    pub(super) parts: Vec<Zeroizing<Vec<u8>>>,
 }
 
 impl Command {
     pub(super) fn new(name: &'static str) -> Self {
         Self {
             name,
-            cmd: ::redis::cmd(name),
+            parts: vec![Zeroizing::new(name.as_bytes().to_vec())],
         }
     }
 
     pub(super) fn arg(mut self, argument: &[u8]) -> Self {
-        self.cmd.arg(argument);
+        self.parts.push(Zeroizing::new(argument.to_vec()));
         self
     }
 
@@ -100,9 +96,9 @@ fn number(value: &Value) -> Option<u64> {
 
 fn text(value: &Value) -> Option<&str> {
     match value {
-        Value::BulkString(bytes) => str::from_utf8(bytes).ok(),
-        Value::SimpleString(text) => Some(text),
-        _ => None,
+        Value::Bytes(bytes) => str::from_utf8(bytes).ok(),
+        Value::Text(text) => Some(text),
+        Value::Nil | Value::Integer(_) | Value::Array(_) | Value::Error(_) => None,
     }
 }
 
@@ -114,23 +110,27 @@ pub(super) struct Invalid;
 pub(super) fn record(value: Value) -> Result<Option<Zeroizing<Vec<u8>>>, Invalid> {
     match value {
         Value::Nil => Ok(None),
-        Value::BulkString(bytes) if bytes.len() <= MAX_RECORD => Ok(Some(Zeroizing::new(bytes))),
-        _ => Err(Invalid),
+        Value::Bytes(bytes) if bytes.len() <= MAX_RECORD => Ok(Some(Zeroizing::new(bytes))),
+        Value::Bytes(_)
+        | Value::Text(_)
+        | Value::Integer(_)
+        | Value::Array(_)
+        | Value::Error(_) => Err(Invalid),
     }
 }
 
 /// Returns whether a SET was executed, if the value is an answer to one.
 pub(super) fn was_set(value: &Value) -> Option<bool> {
     match value {
-        Value::Okay => Some(true),
+        Value::Text(text) => (text == "OK").then_some(true),
         Value::Nil => Some(false),
-        _ => None,
+        Value::Integer(_) | Value::Bytes(_) | Value::Array(_) | Value::Error(_) => None,
     }
 }
 
 /// Returns whether a value is the answer to a command that counts keys.
 pub(super) fn is_count(value: &Value) -> bool {
-    matches!(value, Value::Int(_))
+    matches!(value, Value::Integer(_))
 }
 
 /// Returns the address in the details of `MOVED`: a slot, then host and port. `node` is the one that sent them: without
@@ -151,7 +151,7 @@ pub(super) fn master_address(value: &Value) -> Result<Option<Address>, Invalid> 
     match value {
         Value::Nil => Ok(None),
         Value::Array(parts) => named_address(parts).map(Some).ok_or(Invalid),
-        _ => Err(Invalid),
+        Value::Integer(_) | Value::Text(_) | Value::Bytes(_) | Value::Error(_) => Err(Invalid),
     }
 }
 
@@ -182,7 +182,11 @@ mod tests {
     use super::*;
 
     fn bulk(text: &str) -> Value {
-        Value::BulkString(text.as_bytes().to_vec())
+        Value::Bytes(text.as_bytes().to_vec())
+    }
+
+    fn ok() -> Value {
+        Value::Text("OK".to_owned())
     }
 
     fn node() -> Address {
@@ -206,15 +210,15 @@ mod tests {
         ] {
             assert_eq!(time(wrong), None, "{wrong:?}");
         }
-        assert_eq!(server_time(&Value::Okay), None);
+        assert_eq!(server_time(&ok()), None);
     }
 
     #[test]
     fn record_above_the_limit_is_no_answer() {
-        let of = |length| record(Value::BulkString(vec![7; length])).is_ok();
+        let of = |length| record(Value::Bytes(vec![7; length])).is_ok();
         assert!(of(0) && of(MAX_RECORD) && !of(MAX_RECORD + 1));
         assert_eq!(record(Value::Nil), Ok(None));
-        assert_eq!(record(Value::Int(1)), Err(Invalid));
+        assert_eq!(record(Value::Integer(1)), Err(Invalid));
     }
 
     #[test]
@@ -241,7 +245,7 @@ mod tests {
         let master = master_address(&parts).unwrap().unwrap();
         assert_eq!(master.to_string(), "10.0.0.1:6379");
         assert_eq!(master_address(&Value::Nil), Ok(None));
-        assert_eq!(master_address(&Value::Okay), Err(Invalid));
+        assert_eq!(master_address(&ok()), Err(Invalid));
         assert_eq!(
             master_address(&Value::Array(vec![bulk("a b"), bulk("1")])),
             Err(Invalid)

@@ -1,10 +1,10 @@
 //! What failed with a server, and what to do.
 
-use ::redis::{ServerError, Value};
 use domo_token_core::masking::masked;
 
+use super::resp::{End, MAX_EXCHANGE, ServerError, Value};
 use super::settings::Login;
-use super::stream::{End, MAX_EXCHANGE};
+
 use crate::connect::{ConnectError, ConnectFailure, Diagnosis, Secrets, innermost, one_line};
 use crate::credentials::ProxyLogin;
 use crate::store::{StoreError, StoreFailure};
@@ -58,30 +58,25 @@ pub(super) fn of_connect(failed: &ConnectError, is_tls: bool) -> StoreError {
 }
 
 /// Returns the error of an established connection that ended so.
-pub(super) fn of_end(
-    end: Option<End>,
-    server: &str,
-    is_tls: bool,
-    diagnosis: &Diagnosis,
-) -> StoreError {
+pub(super) fn of_end(end: End, server: &str, is_tls: bool, diagnosis: &Diagnosis) -> StoreError {
     let hint = if is_tls {
         diagnosis.hint()
     } else {
         "; if it expects TLS, write rediss instead of redis"
     };
     match end {
-        Some(End::TooLong) => error(
+        End::TooLong => error(
             StoreFailure::Protocol,
             format!(
                 "{server} sent more than {} KiB for one operation; check host and port",
                 MAX_EXCHANGE / 1024
             ),
         ),
-        Some(End::Closed) => error(
+        End::Closed => error(
             StoreFailure::Connect,
             format!("{server} closed the connection before it answered{hint}"),
         ),
-        Some(End::Failed(failed)) => match diagnosis.explain(&failed) {
+        End::Failed(failed) => match diagnosis.explain(&failed) {
             Some(explained) => of_connect(&explained, is_tls),
             None => error(
                 StoreFailure::Connect,
@@ -91,7 +86,7 @@ pub(super) fn of_end(
                 ),
             ),
         },
-        None => error(
+        End::Invalid => error(
             StoreFailure::Protocol,
             format!(
                 "{server} does not answer in the Redis protocol; check host and port, and redis or rediss"
@@ -110,10 +105,10 @@ pub(super) fn unexpected(server: &str, command: &str) -> StoreError {
 
 /// Returns the error that an answer is, if it is one.
 pub(super) fn server_error(value: &Value) -> Option<&ServerError> {
-    if let Value::ServerError(error) = value {
-        return Some(error);
+    match value {
+        Value::Error(error) => Some(error),
+        Value::Nil | Value::Integer(_) | Value::Text(_) | Value::Bytes(_) | Value::Array(_) => None,
     }
-    None
 }
 
 /// Returns whether an answer is that the login may not execute the command.
@@ -142,8 +137,7 @@ pub(super) fn of_login(rejected: &ServerError, subject: &Subject<'_>) -> StoreEr
 }
 
 fn too_many_clients(rejected: &ServerError, server: &str) -> Option<StoreError> {
-    let text = rejected.details().unwrap_or_default();
-    let is_full = text.starts_with("max number of clients");
+    let is_full = rejected.details().starts_with("max number of clients");
     is_full.then(|| {
         let message = format!("{server} accepts no more connections; raise its maxclients");
         error(StoreFailure::Connect, message)
@@ -224,8 +218,7 @@ impl Subject<'_> {
     }
 
     /// Returns what a server sent, fit for a message.
-    fn text(&self, code: &str, details: Option<&str>) -> String {
-        let details = details.unwrap_or_default();
+    fn text(&self, code: &str, details: &str) -> String {
         // Then it repeats the arguments of the command.
         let details = details.split(", with args").next().unwrap_or_default();
         let mut text = format!("{code} {details}");

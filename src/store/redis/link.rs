@@ -7,8 +7,8 @@ use domo_token_protocol::BootTime;
 use tokio::time::{Instant, timeout_at};
 
 use super::Reach;
-use super::command::{Reply, moved_to};
-use super::connection::{Connection, Exchange};
+use super::command::{Command, Reply, moved_to};
+use super::connection::Connection;
 use super::error::{self, Role, Subject, error};
 use super::sentinel;
 use super::settings::{Address, Place};
@@ -53,17 +53,13 @@ impl Link {
     }
 
     /// Returns the answers to commands, none of which is an error, and when the commands were sent.
-    pub(super) async fn execute<E: Exchange>(
+    pub(super) async fn execute<const N: usize>(
         &mut self,
         deadline: Instant,
-        commands: impl Fn() -> E + Send,
-    ) -> Result<(BootTime, E::Replies), StoreError> {
+        commands: impl Fn() -> [Command; N] + Send,
+    ) -> Result<(BootTime, [Reply; N]), StoreError> {
         let (asked, replies) = self.replies(deadline, commands).await?;
-        if let Some(error) = replies
-            .as_ref()
-            .iter()
-            .find_map(|reply| self.rejection(reply))
-        {
+        if let Some(error) = replies.iter().find_map(|reply| self.rejection(reply)) {
             self.connection = None;
             return Err(error);
         }
@@ -81,11 +77,11 @@ impl Link {
     }
 
     /// Returns the answers to commands, each of which may be an error, and when the commands were sent.
-    pub(super) async fn replies<E: Exchange>(
+    pub(super) async fn replies<const N: usize>(
         &mut self,
         deadline: Instant,
-        commands: impl Fn() -> E + Send,
-    ) -> Result<(BootTime, E::Replies), StoreError> {
+        commands: impl Fn() -> [Command; N] + Send,
+    ) -> Result<(BootTime, [Reply; N]), StoreError> {
         let in_time = timeout_at(deadline, self.run(deadline, commands)).await;
         in_time.unwrap_or_else(|_| {
             let message = format!(
@@ -99,12 +95,12 @@ impl Link {
 
     /// Runs commands, and runs all of them again on another node if one of the answers names it. The connection is kept
     /// unless this fails or is cancelled.
-    async fn run<E: Exchange>(
+    async fn run<const N: usize>(
         &mut self,
         deadline: Instant,
-        commands: impl Fn() -> E + Send,
-    ) -> Result<(BootTime, E::Replies), StoreError> {
-        let mut connection = if let Some(connection) = self.connection.take() {
+        commands: impl Fn() -> [Command; N] + Send,
+    ) -> Result<(BootTime, [Reply; N]), StoreError> {
+        let mut connection = if let Some(mut connection) = self.connection.take() {
             connection.start_operation();
             connection
         } else {
@@ -114,7 +110,6 @@ impl Link {
         let mut asked = boot_now();
         let mut replies = connection.run(commands()).await?;
         let other = replies
-            .as_ref()
             .iter()
             .find_map(|reply| moved(reply, &connection.address));
         if let Some(address) = other {
@@ -122,9 +117,7 @@ impl Link {
             asked = boot_now();
             replies = connection.run(commands()).await?;
         }
-        if connection.is_usable() {
-            self.connection = Some(connection);
-        }
+        self.connection = Some(connection);
         Ok((asked, replies))
     }
 
@@ -174,6 +167,8 @@ fn subject<'a>(reach: &'a Reach, name: &'a str, server: &'a str) -> Subject<'a> 
 /// Returns the node that has the keys, if the answer of `node` is that another has them.
 fn moved(reply: &Reply, node: &Address) -> Option<Address> {
     let rejected = error::server_error(&reply.value)?;
-    let details = rejected.details().filter(|_| rejected.code() == "MOVED")?;
-    moved_to(details, node)
+    if rejected.code() != "MOVED" {
+        return None;
+    }
+    moved_to(rejected.details(), node)
 }

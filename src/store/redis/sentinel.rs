@@ -67,8 +67,7 @@ async fn ask(
     let command = command.arg(service.as_bytes());
     let [reply] = connection.run([command]).await?;
     if let Some(rejected) = error::server_error(&reply.value) {
-        let details = rejected.details().unwrap_or_default();
-        if details.starts_with("unknown command") {
+        if rejected.details().starts_with("unknown command") {
             let message = format!("{sentinel} is not a sentinel; check the ports of sentinels");
             return Err(error(StoreFailure::Protocol, message));
         }
