@@ -137,11 +137,6 @@ impl<S: TokenSource, K: Store, C: Clock> FleetSource<S, K, C> {
         &self.fleet
     }
 
-    #[must_use]
-    pub fn keys(&self) -> &FleetKeys {
-        &self.keys
-    }
-
     fn remember(&self, scope: &ScopeSet, end: &End) {
         let mut sets = lock(&self.sets);
         let state = sets.entry(scope.clone()).or_default();

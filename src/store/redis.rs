@@ -77,12 +77,6 @@ impl RedisStore {
     pub fn settings(&self) -> &Settings {
         &self.shared.settings
     }
-
-    /// Returns where it is, for messages.
-    #[must_use]
-    pub fn place(&self) -> String {
-        self.shared.settings.place.to_string()
-    }
 }
 
 impl Store for RedisStore {
