@@ -17,6 +17,7 @@ pub mod named_path;
 mod naming;
 mod parse;
 mod log_metrics_audit;
+pub mod schema;
 #[cfg(all(test, unix))]
 mod tests;
 mod unused_variables;
@@ -314,11 +315,4 @@ fn validate_group(group: &Principal) -> Option<String> {
     };
     let fault = format!("group \"{group}\" does not exist on this host");
     id.is_none().then_some(fault)
-}
-
-/// Returns the JSON Schema of the config file, for editors.
-#[must_use]
-pub fn schema() -> String {
-    let schema = schemars::schema_for!(RawConfig);
-    format!("{:#}\n", schema.as_value())
 }

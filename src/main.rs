@@ -83,7 +83,7 @@ fn start() -> ExitCode {
     }
     match flags.verb {
         None => serve(&options, log_format(flags.log_format), env, harden),
-        Some(Verb::Check { schema: true, .. }) => print(&config::schema()),
+        Some(Verb::Check { schema: true, .. }) => print(config::schema::SCHEMA),
         Some(Verb::Check { online, syntax, .. }) => {
             let depth = match (online, syntax) {
                 (true, _) => Depth::Online,

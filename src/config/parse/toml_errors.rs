@@ -1,7 +1,7 @@
 //! Messages of toml and serde, as far as they are known to hold nothing of the config: any value may
 //! be a secret, and an update may change a message.
 
-use super::RawConfig;
+use crate::config::schema::SCHEMA;
 use domo_token_core::masking::{HINT, masked};
 
 pub(super) const NO_TABLE: &str = "wrong type: must be a table";
@@ -223,13 +223,13 @@ fn unknown_key(rest: &str) -> String {
 
 /// Returns the table in which a key is valid.
 fn table_of(key: &str) -> Option<String> {
-    let schema = schemars::schema_for!(RawConfig);
+    let schema: serde_json::Value = serde_json::from_str(SCHEMA).ok()?;
     let has = |table: &serde_json::Value| {
         table
             .pointer("/properties")
             .is_some_and(|keys| keys.get(key).is_some())
     };
-    if has(schema.as_value()) {
+    if has(&schema) {
         return Some("at the top of the file".to_owned());
     }
     let tables = schema.get("$defs")?.as_object()?;
