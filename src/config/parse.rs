@@ -1,5 +1,6 @@
 //! Parses TOML into the tables as written; `validate` checks them.
 
+mod key_path;
 mod toml_errors;
 
 use std::collections::BTreeMap;
@@ -110,9 +111,6 @@ pub(super) struct RawError {
     pub(super) problem: String,
 }
 
-/// A step in the path to a [`Spanned`] value that is not a key.
-const SPANNED: &str = ".$__serde_spanned_private_value";
-
 impl RawConfig {
     pub(super) fn parse(text: &str) -> Result<Self, RawError> {
         let deserializer = toml::Deserializer::parse(text).map_err(|error| RawError {
@@ -120,28 +118,21 @@ impl RawConfig {
             key: None,
             problem: toml_errors::of_toml(error.message()),
         })?;
-        serde_path_to_error::deserialize(deserializer).map_err(|error| {
-            // Where toml keeps a value together with its place shows as one more step.
-            let path = error
-                .path()
-                .to_string()
-                .replace(SPANNED, "")
-                .replace(".?", "");
-            let inner = error.into_inner();
-            let mut problem = toml_errors::of_serde(inner.message());
-            let is_in_clients = path
-                .strip_prefix("clients.")
-                .is_some_and(|rest| !rest.contains('.'));
-            if is_in_clients && problem == toml_errors::NO_TABLE {
+        Self::deserialize(deserializer).map_err(|error| {
+            let path = error.span().and_then(|span| key_path::at(text, &span));
+            let mut problem = toml_errors::of_serde(error.message());
+            let of_client = path.as_ref().and_then(|path| path.strip_prefix("clients."));
+            if problem == toml_errors::NO_TABLE && of_client.is_some_and(|rest| !rest.contains('.'))
+            {
                 problem.push_str(": the keys of a client belong in [clients.NAME]");
             }
             if problem == toml_errors::NO_LIST {
-                problem.push_str(toml_errors::list_like(&path));
+                problem.push_str(toml_errors::list_like(path.as_deref().unwrap_or("")));
             }
             RawError {
-                span: inner.span(),
+                span: error.span(),
                 // Keys may hold anything, and must not look like a line of the log.
-                key: (path != "." && path != "?").then(|| path.escape_debug().to_string()),
+                key: path.map(|path| path.escape_debug().to_string()),
                 problem,
             }
         })
