@@ -65,6 +65,26 @@ struct Entry<'a> {
     generation: Option<u64>,
 }
 
+/// A request of an application of the gateway.
+#[derive(Debug, Serialize)]
+pub struct AppRequest<'a> {
+    pub app: &'a str,
+    pub client: &'a str,
+    pub method: &'a str,
+    /// Without the query.
+    pub path: &'a str,
+    /// Of the response.
+    pub status: u16,
+}
+
+#[derive(Debug, Serialize)]
+struct AppEntry<'a> {
+    /// Seconds since 1970.
+    time: f64,
+    #[serde(flatten)]
+    request: &'a AppRequest<'a>,
+}
+
 impl Audit {
     /// Opens or creates the file, readable by the daemon's user alone; on Windows by those that its directory
     /// permits.
@@ -103,7 +123,19 @@ impl Audit {
             outcome,
             generation,
         };
-        let line = serde_json::to_string(&entry).map(|text| Message::Line(text + "\n"));
+        self.write(&entry);
+    }
+
+    /// Records a request of an application: queues its line, or counts it as lost.
+    pub fn record_app(&self, request: &AppRequest<'_>) {
+        self.write(&AppEntry {
+            time: epoch(wall_now()),
+            request,
+        });
+    }
+
+    fn write(&self, entry: &impl Serialize) {
+        let line = serde_json::to_string(entry).map(|text| Message::Line(text + "\n"));
         let is_queued = line.is_ok_and(|line| self.sender.try_send(line).is_ok());
         let shared = &*self.shared;
         let count = if is_queued {

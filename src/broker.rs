@@ -3,6 +3,7 @@
 //! Sessions use [`Broker`], which answers with a cached token immediately, without a switch to another
 //! task. [`Engine`] is the loop that sends token requests and waits for timers.
 
+pub mod app_usage;
 mod audit;
 mod broker_config;
 mod did_you_mean;
@@ -37,6 +38,7 @@ use domo_token_core::access_policy::Caller;
 use domo_token_core::schedule::{self, Answer, Reply, WaiterId};
 use domo_token_core::scheduler::{STOPPING, Scheduler, SetId};
 
+use app_usage::AppUsage;
 pub use broker_config::{AccessTables, BrokerConfig, DaemonInfo, Origins};
 use counters::Counters;
 pub use engine::{Clients, Engine, EngineHandle};
@@ -89,6 +91,8 @@ struct State {
     counters: Counters,
     /// The fleet with which tokens are shared.
     fleet: Option<Arc<FleetMonitor>>,
+    /// The applications of the gateway.
+    apps: Vec<Arc<AppUsage>>,
 }
 
 /// The most scope sets in a page of status: a page is held while its caller reads it, and thousands of callers
@@ -122,6 +126,7 @@ impl<C: Clock> Broker<C> {
                 denial_log: LogRateLimit::default(),
                 counters: Counters::default(),
                 fleet: None,
+                apps: Vec::new(),
             }),
             changed: Notify::new(),
             renewed: signal::Sender::new(()),

@@ -10,6 +10,7 @@ mod environment;
 mod error;
 mod find_file;
 mod fleet;
+mod gateway;
 mod id_and_secret;
 mod invisible_char;
 mod limits;
@@ -43,6 +44,7 @@ pub use find_file::{
     explicit_config_path, find, host_config_path, locate, path_in, user_config_path, xdg_path_in,
 };
 pub use fleet::{ClientCertificate, FleetAddress, FleetConfig, FleetServers};
+pub use gateway::{AppConfig, GatewayConfig, GatewayTls};
 pub use id_and_secret::{
     IN_QUOTES, is_placeholder, is_quote, is_quoted, is_uuid, is_valid_client_id, is_valid_secret,
     validate_id, without_mark,

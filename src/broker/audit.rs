@@ -4,7 +4,7 @@ use domo_token_protocol::messages::{Refusal, TokenSubject};
 
 use super::find_scope_set::Denial;
 use super::{Broker, State};
-use crate::audit::Audit;
+use crate::audit::{AppRequest, Audit};
 use crate::platform::clock::Clock;
 use domo_token_core::access_policy::Caller;
 use domo_token_core::scheduler::SetId;
@@ -29,11 +29,22 @@ impl<C: Clock> Broker<C> {
         else {
             return;
         };
+        if caller.app.is_some() {
+            // Its requests to Domo are recorded instead: it does not receive the token.
+            return;
+        }
         let (outcome, generation) = match reply {
             Ok(token) => ("served", Some(token.validity().generation)),
             Err(refusal) => (refusal.kind.name(), None),
         };
         audit.record(caller, client.as_deref(), &scope, outcome, generation);
+    }
+
+    /// Records a request of an application, if there is an audit.
+    pub fn record_app_request(&self, request: &AppRequest<'_>) {
+        if let Some(audit) = self.0.audit.get() {
+            audit.record_app(request);
+        }
     }
 
     /// Returns the client and the scopes that were decided on, if there is an audit.

@@ -12,7 +12,7 @@ use domo_token_protocol::scope::{DOMO_SCOPE_NAMES, MAX_SCOPE_BYTES, ScopeSet};
 use super::{State, did_you_mean, log};
 use crate::config::{MAX_NAME, listed};
 use crate::platform::clock::BootTime;
-use domo_token_core::access_policy::{Caller, Decision};
+use domo_token_core::access_policy::{Access, Caller, Decision};
 use domo_token_core::scheduler::{NotFound, SetId};
 
 /// A request that is not admitted.
@@ -59,7 +59,7 @@ impl State {
         now: BootTime,
     ) -> Option<Result<SetId, Denial>> {
         let (client, scope) = self.scheduler.name_of(set)?;
-        let access = self.config.access.get(client);
+        let access = self.table(client, caller);
         let decision = access.map(|access| access.decide(scope, caller));
         let Some(decision) = decision.filter(|decision| !decision.is_granted()) else {
             return Some(Ok(set));
@@ -79,6 +79,12 @@ impl State {
             let text = denial_text(caller, &described(client.as_deref(), scope));
             log::not_permitted(&mut self.denial_log, &text, rule, now);
         }
+    }
+
+    /// Returns the access table that decides for this caller.
+    fn table(&self, client: &str, caller: &Caller) -> Option<&Access> {
+        let is_app = caller.app.is_some();
+        self.config.access.get(client).filter(|_| !is_app)
     }
 
     /// Returns the client that a caller names, or the default. A name beyond the maximum length is cut, so
@@ -114,7 +120,7 @@ impl State {
             let refusal = self.not_permitted(client, is_shown, &scope, caller, &rule);
             Denial::new(refusal, Some(client), &subject.scope, Some(rule))
         };
-        let Some(access) = self.config.access.get(client) else {
+        let Some(access) = self.table(client, caller) else {
             return match found {
                 Ok(set) => Ok((set, None)),
                 Err(NotFound::Scope(known)) => Err(refused(unknown_scope(client, &scope, &known))),

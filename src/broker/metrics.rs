@@ -1,8 +1,10 @@
 //! Renders the broker's state and counters as Prometheus text (`OpenMetrics` 1.0), on request.
 
+mod apps;
 mod fleet;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::Broker;
+use super::app_usage::AppUsage;
 use super::counters::Counts;
 use crate::audit::Audit;
 use crate::platform::clock::{BootTime, Clock, since_1970, wall_now};
@@ -105,6 +108,7 @@ impl<C: Clock> Broker<C> {
             audit_lost: self.0.audit.get().map(Audit::lost),
             log_dropped: dropped_lines(),
             fleet: state.fleet.as_deref().map(Fleet::new),
+            apps: state.apps.clone(),
         }
     }
 }
@@ -123,6 +127,7 @@ struct Snapshot {
     audit_lost: Option<u64>,
     log_dropped: u64,
     fleet: Option<Fleet>,
+    apps: Vec<Arc<AppUsage>>,
 }
 
 #[derive(Debug)]
@@ -154,6 +159,7 @@ impl Collector for Snapshot {
             let sets = self.sets.iter().map(|set| &set.status);
             fleet.encode(sets, &mut encoder)?;
         }
+        apps::encode(&self.apps, &mut encoder)?;
         self.encode_daemon(&mut encoder)
     }
 }

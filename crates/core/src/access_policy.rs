@@ -48,6 +48,9 @@ pub struct Caller {
     pub unit: Option<String>,
     /// Whether it is root or the daemon's own user, who see all clients and scope sets.
     pub privileged: bool,
+    /// The application of the gateway, if it is one instead of a local process. Its own table decides which scope
+    /// sets it may have, not the access tables of clients.
+    pub app: Option<String>,
 }
 
 /// A user's name and groups.
@@ -237,6 +240,9 @@ impl fmt::Display for Principal {
 
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(app) = &self.app {
+            return write!(f, "application {}", ShownName(app));
+        }
         match self.uid {
             Some(uid) => write!(f, "uid {uid}")?,
             None => f.write_str("an unknown user")?,

@@ -3,6 +3,7 @@
 //!
 //! - [`masking`]: names in messages; secrets in their place are masked.
 //! - [`access_policy`]: access tables: may this caller have this token?
+//! - [`api_rules`]: which scopes a request to Domo's API needs.
 //! - [`token`]: one access token, encoded once, shared, wiped.
 //! - [`fetch_result`]: the result of a token request.
 //! - [`fetch`]: one fetch of a token: what it is for, and how it ends.
@@ -12,6 +13,7 @@
 
 pub mod masking;
 pub mod access_policy;
+pub mod api_rules;
 pub mod token;
 pub mod fetch_result;
 pub mod fetch;
