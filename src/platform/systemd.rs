@@ -3,10 +3,11 @@
 //! passed, and nothing is sent.
 
 use std::ffi::OsStr;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
+use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 #[cfg(target_os = "linux")]
 use std::os::unix::ffi::OsStrExt;
@@ -111,10 +112,29 @@ pub type InheritedListener = UnixListener;
 pub struct InheritedFds {
     /// Sockets for callers of the broker.
     pub listeners: Vec<InheritedListener>,
+    /// Ports for the gateway's applications.
+    pub gateway: GatewayPorts,
     /// Descriptors that an earlier process of this service stored by [`store_descriptor`].
     pub stored: Vec<File>,
     /// Why the service cannot start with these descriptors.
     pub error: Option<String>,
+}
+
+/// Ports for the gateway's applications.
+#[derive(Debug, Default)]
+pub struct GatewayPorts {
+    /// For HTTP.
+    pub http: Vec<TcpListener>,
+    /// For HTTPS.
+    pub tls: Vec<TcpListener>,
+}
+
+/// What a descriptor is for, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Broker,
+    Gateway,
+    GatewayTls,
 }
 
 /// Takes the descriptors that systemd has passed. To be called once, before anything else opens descriptors.
@@ -142,39 +162,70 @@ pub fn take_inherited() -> io::Result<InheritedFds> {
             nix::unistd::close(number)?;
             continue;
         }
-        let listener = check_name(&name).and_then(|()| {
-            let listener = descriptors.take_unix_listener(index);
-            let hint = "set ListenStream= with a path and Accept=no in the socket unit";
-            listener
-                .and_then(check_listens)
-                .map_err(|error| format!("descriptor {name:?}: {error}; {hint}"))
-        });
-        match listener {
-            Ok(listener) => inherited.listeners.extend(listener),
-            Err(error) => inherited.error = inherited.error.or(Some(error)),
+        if let Err(error) = inherited.take_listener(&name, index, &mut descriptors) {
+            inherited.error = inherited.error.or(Some(error));
         }
     }
     Ok(inherited)
 }
 
-/// Checks that a descriptor of that name is a socket for callers of the broker. A name can be absent
-/// (`sd_listen_fds_with_names(3)`), and is by default that of the socket unit.
-fn check_name(name: &str) -> Result<(), String> {
+impl InheritedFds {
+    fn take_listener(
+        &mut self,
+        name: &str,
+        index: usize,
+        descriptors: &mut ListenFd,
+    ) -> Result<(), String> {
+        let invalid = |error: &dyn Display, hint: &str| {
+            format!("descriptor {name:?}: {error}; {hint} and Accept=no in the socket unit")
+        };
+        let ports = match kind_of(name)? {
+            Kind::Broker => {
+                let hint = "set ListenStream= with a path";
+                let listener = descriptors
+                    .take_unix_listener(index)
+                    .and_then(check_listens);
+                self.listeners
+                    .extend(listener.map_err(|error| invalid(&error, hint))?);
+                return Ok(());
+            }
+            Kind::Gateway => &mut self.gateway.http,
+            Kind::GatewayTls => &mut self.gateway.tls,
+        };
+        let hint = "set ListenStream= with a loopback address, like 127.0.0.1:8640,";
+        let listener = descriptors.take_tcp_listener(index).and_then(check_listens);
+        let listener = listener.map_err(|error| invalid(&error, hint))?;
+        if let Some(port) = listener {
+            let address = port.local_addr().map_err(|error| invalid(&error, hint))?;
+            if !address.ip().is_loopback() {
+                return Err(invalid(
+                    &format!("{address} is not a loopback address"),
+                    hint,
+                ));
+            }
+            ports.push(port);
+        }
+        Ok(())
+    }
+}
+
+/// Returns what a descriptor of that name is for. A name can be absent (`sd_listen_fds_with_names(3)`), and is by
+/// default that of the socket unit.
+fn kind_of(name: &str) -> Result<Kind, String> {
     match name {
-        "broker" | "" | "unknown" => Ok(()),
-        "gateway" | "gateway-tls" => Err(format!(
-            "descriptor {name:?}: this version has no gateway; disable its socket unit"
-        )),
-        name if name.ends_with(".socket") => Ok(()),
+        "broker" | "" | "unknown" => Ok(Kind::Broker),
+        "gateway" => Ok(Kind::Gateway),
+        "gateway-tls" => Ok(Kind::GatewayTls),
+        name if name.ends_with(".socket") => Ok(Kind::Broker),
         name => Err(format!(
-            "descriptor {name:?}: unknown kind of socket; set FileDescriptorName=broker in the socket \
-             unit"
+            "descriptor {name:?}: unknown kind of socket; set FileDescriptorName= to broker, gateway or \
+             gateway-tls in the socket unit"
         )),
     }
 }
 
 /// Checks that a socket listens: with Accept=yes systemd passes a caller's connection.
-fn check_listens(listener: Option<InheritedListener>) -> io::Result<Option<InheritedListener>> {
+fn check_listens<T: AsFd>(listener: Option<T>) -> io::Result<Option<T>> {
     match &listener {
         Some(socket) if !getsockopt(socket, AcceptConn)? => {
             Err(io::Error::other("it does not listen"))
@@ -293,16 +344,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn listener_names_of_the_broker_are_broker_none_and_the_socket_unit() {
+    fn descriptor_is_for_what_its_name_says_and_by_default_for_the_broker() {
         for name in ["broker", "", "unknown", "domo-tokend.socket", "x.socket"] {
-            assert_eq!(check_name(name), Ok(()), "{name}");
+            assert_eq!(kind_of(name), Ok(Kind::Broker), "{name}");
         }
-        for name in ["gateway", "gateway-tls"] {
-            assert!(check_name(name).unwrap_err().contains("has no gateway"));
-        }
-        for name in ["Broker", "brokers", "connection", "stored", "socket"] {
-            let error = check_name(name).unwrap_err();
-            assert!(error.contains("FileDescriptorName=broker"), "{error}");
+        assert_eq!(kind_of("gateway"), Ok(Kind::Gateway));
+        assert_eq!(kind_of("gateway-tls"), Ok(Kind::GatewayTls));
+        for name in [
+            "Broker",
+            "brokers",
+            "gateways",
+            "connection",
+            "stored",
+            "socket",
+        ] {
+            let error = kind_of(name).unwrap_err();
+            assert!(error.contains("broker, gateway or gateway-tls"), "{error}");
         }
     }
 }

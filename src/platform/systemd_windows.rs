@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::fs::File;
 use std::io;
+use std::net::TcpListener;
 use std::time::Duration;
 
 pub fn ready(_status: &str) {}
@@ -27,8 +28,15 @@ pub type InheritedListener = Infallible;
 #[derive(Debug, Default)]
 pub struct InheritedFds {
     pub listeners: Vec<InheritedListener>,
+    pub gateway: GatewayPorts,
     pub stored: Vec<File>,
     pub error: Option<String>,
+}
+
+#[derive(Debug, Default)]
+pub struct GatewayPorts {
+    pub http: Vec<TcpListener>,
+    pub tls: Vec<TcpListener>,
 }
 
 /// # Errors
