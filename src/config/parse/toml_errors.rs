@@ -17,6 +17,10 @@ pub(super) fn list_like(key: &str) -> &'static str {
         "; write it like [\"data\"]"
     } else if key.ends_with(".sentinels") {
         "; write it like [\"s1.example:26379\"]"
+    } else if key.ends_with(".methods") {
+        "; write it like [\"GET\"]"
+    } else if key.ends_with(".allow") {
+        "; write it like [{ methods = [\"GET\"], path = \"/v1/datasets/**\", scopes = \"data\" }]"
     } else {
         "; write it in brackets, like [\"name\"]"
     }
