@@ -27,6 +27,7 @@ mod file_size_limit;
 mod files;
 mod fleet;
 mod fleet_config;
+mod gateway;
 mod health;
 mod help;
 mod http;
