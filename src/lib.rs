@@ -15,7 +15,7 @@
 //! - [`health`]: metrics and health over HTTP, on a loopback port.
 //! - [`server`]: the socket: listener, peers, limits, sessions, and the adapters between protocols and the API.
 //! - [`daemon`]: wiring, reload, shutdown.
-//! - [`commands`]: the commands `check` and `init`.
+//! - [`commands`]: the commands `check`, `init` and `app`.
 //! - `fuzzing`: what fuzzers and their tests call; not in the daemon.
 //!
 //! The crate `domo-token-core` decides, without I/O: schedules, scheduler, policy. A file `NAME_windows.rs`
