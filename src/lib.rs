@@ -13,6 +13,7 @@
 //! - [`api`]: requests and answers, independent of the protocol.
 //! - [`fdstore`]: keeps tokens over a restart of the service, in systemd's file-descriptor store.
 //! - [`health`]: metrics and health over HTTP, on a loopback port.
+//! - [`request_head`]: parses the heads of HTTP requests, for the socket and the gateway.
 //! - [`server`]: the socket: listener, peers, limits, sessions, and the adapters between protocols and the API.
 //! - [`daemon`]: wiring, reload, shutdown.
 //! - [`commands`]: the commands `check` and `init`.
@@ -42,6 +43,7 @@ pub mod api;
 #[cfg_attr(windows, path = "fdstore_windows.rs")]
 pub mod fdstore;
 pub mod health;
+pub mod request_head;
 pub mod server;
 pub mod daemon;
 pub mod commands;
