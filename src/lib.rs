@@ -15,6 +15,7 @@
 //! - [`health`]: metrics and health over HTTP, on a loopback port.
 //! - [`request_head`]: parses the heads of HTTP requests, for the socket and the gateway.
 //! - [`server`]: the socket: listener, peers, limits, sessions, and the adapters between protocols and the API.
+//! - [`gateway`]: forwards requests of applications to Domo's API.
 //! - [`daemon`]: wiring, reload, shutdown.
 //! - [`commands`]: the commands `check` and `init`.
 //! - `fuzzing`: what fuzzers and their tests call; not in the daemon.
@@ -45,6 +46,7 @@ pub mod fdstore;
 pub mod health;
 pub mod request_head;
 pub mod server;
+pub mod gateway;
 pub mod daemon;
 pub mod commands;
 

@@ -2,6 +2,7 @@
 //! tokens that hosts share.
 
 pub mod domo;
+pub(crate) mod key_derivation;
 pub mod sealing;
 pub mod fleet_monitor;
 pub mod fleet;
