@@ -28,6 +28,7 @@ mod file_size_limit;
 mod files;
 mod fleet;
 mod fleet_config;
+mod gateway;
 mod gateway_config;
 mod health;
 mod help;
