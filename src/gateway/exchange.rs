@@ -252,7 +252,7 @@ impl Relay<'_, '_> {
         if self.upload.is_active() && !self.upload.is_gated {
             let stream = &mut *server.link.stream;
             let sent = self.upload.poll(context, app, stream, usage);
-            if let Poll::Ready(Err(PumpError::Read(_) | PumpError::Malformed(_))) = sent {
+            if let Poll::Ready(Err(PumpError::Read | PumpError::Malformed(_))) = sent {
                 return Poll::Ready(Err(()));
             }
         }

@@ -172,7 +172,7 @@ impl<'a> Upload<'a> {
             ready!(Pin::new(server).poll_flush(context)).map_err(PumpError::Write)?;
             return Poll::Pending;
         }
-        ready!(poll_permission(context, app, &mut self.permission)).map_err(PumpError::Read)?;
+        ready!(poll_permission(context, app, &mut self.permission)).map_err(|_| PumpError::Read)?;
         let count = &mut |bytes| usage.count_bytes(Direction::Sent, bytes as u64);
         pump.poll(context, app, server, count)
     }
