@@ -59,9 +59,9 @@ pub use naming::{Naming, Setting};
 use parse::RawConfig;
 pub use pasted_assignment::assignment;
 pub(crate) use unused_variables::{PROXY_VARIABLES, needs_no_proxy};
-pub(crate) use validate::listed;
 pub use validate::{NOT_THE_LOGIN, validate_path};
 use validate::{Validator, line_and_column};
+pub(crate) use validate::{listed, validate_name};
 
 /// Domo's token endpoint, one host for all instances
 /// (<https://www.domo.com/docs/portal/d9520f5752d56-get-access-token>).

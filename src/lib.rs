@@ -17,7 +17,7 @@
 //! - [`server`]: the socket: listener, peers, limits, sessions, and the adapters between protocols and the API.
 //! - [`gateway`]: forwards requests of applications to Domo's API.
 //! - [`daemon`]: wiring, reload, shutdown.
-//! - [`commands`]: the commands `check` and `init`.
+//! - [`commands`]: the commands `check`, `init` and `app`.
 //! - `fuzzing`: what fuzzers and their tests call; not in the daemon.
 //!
 //! The crate `domo-token-core` decides, without I/O: schedules, scheduler, policy. A file `NAME_windows.rs`

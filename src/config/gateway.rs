@@ -188,7 +188,7 @@ impl Validator<'_> {
                 format!("missing: a loopback address with a port, like \"{LISTEN_LIKE}\"");
             return Err(self.error(Some(span), &key("listen"), problem));
         }
-        let key_file = self.path(raw.key_file.take(), &key("key_file"))?;
+        let key_file = self.path_to_make(raw.key_file.take(), &key("key_file"))?;
         let key_file = key_file.unwrap_or_else(|| self.resolve(Path::new(HOST_KEY)));
         let mut apps: BTreeMap<String, AppConfig> = BTreeMap::new();
         for (name, app) in raw.apps {
@@ -298,8 +298,8 @@ impl Validator<'_> {
             let problem = format!("no such client; configured clients: {names}");
             return Err(self.error(Some(written.span()), &key("client"), problem));
         };
-        let upstream = self.upstream(raw.upstream, client, &key("upstream"))?;
-        let file = self.path(raw.secret_hash_file, &key("secret_hash_file"))?;
+        let upstream = self.upstream(raw.upstream.as_ref(), client, &key("upstream"))?;
+        let file = self.path_to_make(raw.secret_hash_file, &key("secret_hash_file"))?;
         let usual = || self.resolve(Path::new(&format!("{name}{HASH_FILE_END}")));
         if raw.allow.is_empty() {
             let problem = "missing: list what it may request, like [{ methods = [\"GET\"], path = \
@@ -322,11 +322,11 @@ impl Validator<'_> {
 
     fn upstream(
         &self,
-        raw: Option<Spanned<String>>,
+        raw: Option<&Spanned<String>>,
         client: &ClientConfig,
         key: &str,
     ) -> Result<Url, ConfigError> {
-        let (text, span) = match &raw {
+        let (text, span) = match raw {
             Some(url) => (url.get_ref().as_str(), Some(url.span())),
             None => (UPSTREAM, None),
         };

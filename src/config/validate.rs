@@ -113,12 +113,12 @@ impl Validator<'_> {
         Ok(Some(self.resolve(written.get_ref())))
     }
 
-    /// Returns the path of a file that the daemon creates. A secret in its place would become a file name.
+    /// Returns the path of a file that the daemon or a command creates. A secret in its place would become a file name.
     pub(super) fn path_to_make(
         &self,
         written: Option<Spanned<PathBuf>>,
         key: &str,
-    ) -> Result<Option<PathBuf>, ConfigError> {
+    ) -> Result<Option<NamedPath>, ConfigError> {
         let span = written.as_ref().map(Spanned::span);
         let path = self.path(written, key)?;
         if path.as_ref().is_some_and(NamedPath::is_secret) {
@@ -126,7 +126,7 @@ impl Validator<'_> {
                 format!("looks like a secret ({HINT}); if it is a path, write the full path");
             return Err(self.error(span, key, problem));
         }
-        Ok(path.map(|path| path.path().to_owned()))
+        Ok(path)
     }
 
     /// Checks the name of a table below `key`.
@@ -171,7 +171,8 @@ impl Validator<'_> {
 }
 
 /// Returns what is wrong with the name of a client or an application, after a subject.
-fn validate_name(name: &str) -> Option<String> {
+#[must_use]
+pub(crate) fn validate_name(name: &str) -> Option<String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     let is_valid = (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(allowed);
     (!is_valid).then(|| format!("has 1 to {MAX_NAME} letters, digits, '.', '_' or '-'"))

@@ -101,11 +101,11 @@ impl fmt::Display for Toe {
 /// The message for callers: one line without secrets.
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text: &dyn fmt::Display = match self {
-            Self::Head(error) => &error.detail,
-            Self::Target(error) => error,
-            Self::Chunk(error) => error,
-            Self::Token(error) => error,
+        let text = match self {
+            Self::Head(error) => &*error.detail,
+            Self::Target(error) => return error.fmt(f),
+            Self::Chunk(error) => return error.fmt(f),
+            Self::Token(error) => return error.fmt(f),
             Self::Invalid(text) | Self::InvalidClient(text) | Self::InvalidRequest(text) => text,
             Self::AppUnusable(text) => text,
             Self::NoToken { message, .. } => {
@@ -128,9 +128,17 @@ impl fmt::Display for Refusal {
                 );
             }
             Self::Method { allow } => return write!(f, "invalid method; use {allow}"),
-            other => &other.fixed_message(),
+            Self::TransferCoding => "the only transfer coding of a body is chunked",
+            Self::Expectation => "the only expectation is 100-continue",
+            Self::BodyTooLong => "the body of a token request has at most 8 KiB",
+            Self::Late => "the request did not arrive in time",
+            Self::NoRule => "no rule of the application allows this method and path",
+            Self::Busy => "connection limit of the gateway reached",
+            Self::NoAnswer => "Domo did not answer in time",
+            Self::GrantType => "grant_type must be client_credentials",
+            Self::ScopeSyntax => "scope must be names of scopes, separated by spaces",
         };
-        fmt::Display::fmt(text, f)
+        f.write_str(text)
     }
 }
 
@@ -189,11 +197,14 @@ impl Refusal {
     /// Returns when the request may be sent again, in seconds rounded up.
     #[must_use]
     pub fn retry_after_s(&self) -> Option<u64> {
-        let after = match self {
-            Self::Busy | Self::AppConnections { .. } => BUSY_RETRY,
-            Self::NoToken { retry_after, .. } => retry_after.unwrap_or(TOKEN_RETRY),
-            Self::AppUnusable(_) => TOKEN_RETRY,
-            _ => return None,
+        let after = if let Self::NoToken { retry_after, .. } = self {
+            retry_after.unwrap_or(TOKEN_RETRY)
+        } else if matches!(self, Self::AppUnusable(_)) {
+            TOKEN_RETRY
+        } else if matches!(self, Self::Busy | Self::AppConnections { .. }) {
+            BUSY_RETRY
+        } else {
+            return None;
         };
         let is_more = after.subsec_nanos() > 0;
         Some(after.as_secs().saturating_add(u64::from(is_more)).max(1))
@@ -236,15 +247,17 @@ impl Refusal {
         if let Some(seconds) = self.retry_after_s() {
             fields.push(format!("Retry-After: {seconds}"));
         }
-        match self {
-            Self::Token(InvalidToken::Missing) => {
-                fields.push("WWW-Authenticate: Bearer".to_owned());
-            }
-            Self::Token(_) => {
-                fields.push("WWW-Authenticate: Bearer error=\"invalid_token\"".to_owned());
-            }
-            Self::Method { allow } => fields.push(format!("Allow: {allow}")),
-            _ => {}
+        if let Self::Token(error) = self {
+            let is_missing = *error == InvalidToken::Missing;
+            let error = if is_missing {
+                ""
+            } else {
+                " error=\"invalid_token\""
+            };
+            fields.push(format!("WWW-Authenticate: Bearer{error}"));
+        }
+        if let Self::Method { allow } = self {
+            fields.push(format!("Allow: {allow}"));
         }
         let delivery = Delivery {
             closes: delivery.closes || self.must_close(),
@@ -273,31 +286,18 @@ impl Refusal {
 
     /// Returns OAuth's name for it at the token endpoint.
     const fn oauth_error(&self) -> &'static str {
-        match self {
-            Self::InvalidClient(_) => "invalid_client",
-            Self::GrantType => "unsupported_grant_type",
-            Self::ScopeSyntax | Self::Scope { .. } => "invalid_scope",
-            _ => match self.status() {
-                Status(429 | 503, _) => "temporarily_unavailable",
-                Status(500.., _) => "server_error",
-                Status(..) => "invalid_request",
-            },
-        }
-    }
-
-    /// Returns the message of what has no details.
-    const fn fixed_message(&self) -> &'static str {
-        match self {
-            Self::TransferCoding => "the only transfer coding of a body is chunked",
-            Self::Expectation => "the only expectation is 100-continue",
-            Self::BodyTooLong => "the body of a token request has at most 8 KiB",
-            Self::Late => "the request did not arrive in time",
-            Self::NoRule => "no rule of the application allows this method and path",
-            Self::Busy => "connection limit of the gateway reached",
-            Self::NoAnswer => "Domo did not answer in time",
-            Self::GrantType => "grant_type must be client_credentials",
-            Self::ScopeSyntax => "scope must be names of scopes, separated by spaces",
-            _ => "",
+        if matches!(self, Self::InvalidClient(_)) {
+            "invalid_client"
+        } else if matches!(self, Self::GrantType) {
+            "unsupported_grant_type"
+        } else if matches!(self, Self::ScopeSyntax | Self::Scope { .. }) {
+            "invalid_scope"
+        } else {
+            match self.status().0 {
+                429 | 503 => "temporarily_unavailable",
+                500.. => "server_error",
+                _ => "invalid_request",
+            }
         }
     }
 }

@@ -75,7 +75,7 @@ impl fmt::Display for InvalidToken {
                 "no local token: the request has no Authorization; get a token from /oauth/token"
             }
             Self::Scheme => "no local token: use Authorization: Bearer with a token of /oauth/token",
-            // One text, because a caller without a valid token is not told which applications there are.
+            // One text for all, because it must not reveal to callers without a token which applications there are.
             Self::Malformed | Self::UnknownApp | Self::Signature | Self::Claims | Self::Future => {
                 "invalid local token: it is not from this gateway, or was revoked; get one from /oauth/token"
             }

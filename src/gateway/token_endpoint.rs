@@ -3,6 +3,7 @@
 //! The parameters are in the query (Node, R, Go), in the body of a POST (Python, Java), or in the query of a POST with
 //! an empty body (older versions). The credentials are always Basic.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use base64::Engine;
@@ -125,10 +126,12 @@ pub const fn wrong_credentials() -> Refusal {
     Refusal::InvalidClient(WRONG_CREDENTIALS)
 }
 
-/// Returns all scopes that the rules of an application need; `None` if it has no rule.
+/// Returns all scopes that the rules of an application need; `None` if it has no rule, or if together they are too long
+/// for a scope set.
 #[must_use]
 pub fn scopes_of(rules: &[ApiRule]) -> Option<ScopeSet> {
-    let scopes: Vec<&str> = rules.iter().flat_map(|rule| rule.scopes.iter()).collect();
+    let scopes: BTreeSet<&str> = rules.iter().flat_map(|rule| rule.scopes.iter()).collect();
+    let scopes: Vec<&str> = scopes.into_iter().collect();
     ScopeSet::parse(&scopes.join(" ")).ok()
 }
 

@@ -21,7 +21,7 @@ fn app(lines: &str) -> Result<AppConfig, String> {
     let allow = "allow = [{ methods = [\"GET\"], path = \"/v1/datasets/**\", scopes = \"data\" }]";
     let text = format!("listen = \"127.0.0.1:1\"\n[gateway.apps.etl]\n{allow}\n{lines}");
     let config = with_gateway(&text)?;
-    Ok(config.gateway.unwrap().apps["etl"].clone())
+    Ok(config.gateway.unwrap().apps.remove("etl").unwrap())
 }
 
 fn beside(name: &str) -> PathBuf {

@@ -35,155 +35,77 @@ fn scopes(text: &str) -> ScopeSet {
     ScopeSet::parse(text).unwrap()
 }
 
-/// Each refusal, its status, Retry-After, whether the connection ends, and its error at the token endpoint.
-fn refusals() -> Vec<(Refusal, u16, Option<u64>, bool, &'static str)> {
-    use Refusal::*;
-    let no_token = |retry_after| NoToken {
-        message: "Domo rejected the credentials".to_owned(),
+fn no_token(retry_after: Option<Duration>) -> Refusal {
+    let message = "Domo rejected the credentials".to_owned();
+    Refusal::NoToken {
+        message,
         retry_after,
-    };
+    }
+}
+
+/// Each refusal, its status, Retry-After, and whether the connection ends.
+fn refusals() -> Vec<(Refusal, u16, Option<u64>, bool)> {
+    use Refusal::*;
+    let (excess, allowed) = ("audit".to_owned(), scopes("data"));
     vec![
-        (
-            head_error(HeadErrorKind::BadRequest),
-            400,
-            None,
-            true,
-            "invalid_request",
-        ),
-        (
-            head_error(HeadErrorKind::ForbiddenOrigin),
-            403,
-            None,
-            true,
-            "invalid_request",
-        ),
-        (
-            head_error(HeadErrorKind::TooLarge),
-            431,
-            None,
-            true,
-            "invalid_request",
-        ),
+        (head_error(HeadErrorKind::BadRequest), 400, None, true),
+        (head_error(HeadErrorKind::ForbiddenOrigin), 403, None, true),
+        (head_error(HeadErrorKind::TooLarge), 431, None, true),
         (
             head_error(HeadErrorKind::VersionNotSupported),
             505,
             None,
             true,
-            "server_error",
         ),
-        (
-            Target(TargetError::DotSegment),
-            400,
-            None,
-            true,
-            "invalid_request",
-        ),
-        (
-            Target(TargetError::NotFound),
-            404,
-            None,
-            true,
-            "invalid_request",
-        ),
-        (Invalid("a text"), 400, None, true, "invalid_request"),
-        (TransferCoding, 501, None, true, "server_error"),
-        (Expectation, 417, None, true, "invalid_request"),
-        (Method { allow: "GET" }, 405, None, true, "invalid_request"),
-        (Chunk(ChunkError::Size), 400, None, true, "invalid_request"),
-        (BodyTooLong, 413, None, true, "invalid_request"),
-        (Late, 408, None, true, "invalid_request"),
-        (
-            Token(InvalidToken::Missing),
-            401,
-            None,
-            false,
-            "invalid_request",
-        ),
-        (
-            Token(InvalidToken::Expired),
-            401,
-            None,
-            false,
-            "invalid_request",
-        ),
-        (NoRule, 403, None, false, "invalid_request"),
-        (
-            MissingScopes(scopes("data")),
-            403,
-            None,
-            false,
-            "invalid_request",
-        ),
-        (
-            AppConnections { max: 64 },
-            429,
-            Some(1),
-            true,
-            "temporarily_unavailable",
-        ),
-        (Busy, 503, Some(1), true, "temporarily_unavailable"),
-        (
-            AppUnusable("a file".to_owned()),
-            503,
-            Some(5),
-            false,
-            "temporarily_unavailable",
-        ),
-        (
-            no_token(None),
-            503,
-            Some(5),
-            false,
-            "temporarily_unavailable",
-        ),
-        (
-            no_token(Some(Duration::ZERO)),
-            503,
-            Some(1),
-            false,
-            "temporarily_unavailable",
-        ),
+        (Target(TargetError::DotSegment), 400, None, true),
+        (Target(TargetError::NotFound), 404, None, true),
+        (Invalid("a text"), 400, None, true),
+        (TransferCoding, 501, None, true),
+        (Expectation, 417, None, true),
+        (Method { allow: "GET" }, 405, None, true),
+        (Chunk(ChunkError::Size), 400, None, true),
+        (BodyTooLong, 413, None, true),
+        (Late, 408, None, true),
+        (Token(InvalidToken::Missing), 401, None, false),
+        (Token(InvalidToken::Expired), 401, None, false),
+        (NoRule, 403, None, false),
+        (MissingScopes(scopes("data")), 403, None, false),
+        (AppConnections { max: 64 }, 429, Some(1), true),
+        (Busy, 503, Some(1), true),
+        (AppUnusable("a file".to_owned()), 503, Some(5), false),
+        (no_token(None), 503, Some(5), false),
+        (no_token(Some(Duration::ZERO)), 503, Some(1), false),
         (
             no_token(Some(Duration::from_millis(7001))),
             503,
             Some(8),
             false,
-            "temporarily_unavailable",
         ),
-        (
-            Unreachable("timed out".to_owned()),
-            502,
-            None,
-            false,
-            "server_error",
-        ),
-        (NoAnswer, 504, None, false, "server_error"),
-        (InvalidClient("a text"), 400, None, false, "invalid_client"),
-        (
-            InvalidRequest("a text"),
-            400,
-            None,
-            false,
-            "invalid_request",
-        ),
-        (GrantType, 400, None, false, "unsupported_grant_type"),
-        (ScopeSyntax, 400, None, false, "invalid_scope"),
-        (
-            Scope {
-                excess: "audit".to_owned(),
-                allowed: scopes("data"),
-            },
-            400,
-            None,
-            false,
-            "invalid_scope",
-        ),
+        (Unreachable("timed out".to_owned()), 502, None, false),
+        (NoAnswer, 504, None, false),
+        (InvalidClient("a text"), 400, None, false),
+        (InvalidRequest("a text"), 400, None, false),
+        (GrantType, 400, None, false),
+        (ScopeSyntax, 400, None, false),
+        (Scope { excess, allowed }, 400, None, false),
     ]
+}
+
+/// Returns the error at the token endpoint.
+fn oauth_error(refusal: &Refusal) -> &'static str {
+    match (refusal, refusal.status().0) {
+        (Refusal::InvalidClient(_), _) => "invalid_client",
+        (Refusal::GrantType, _) => "unsupported_grant_type",
+        (Refusal::ScopeSyntax | Refusal::Scope { .. }, _) => "invalid_scope",
+        (_, 503 | 429) => "temporarily_unavailable",
+        (_, 501 | 502 | 504 | 505) => "server_error",
+        _ => "invalid_request",
+    }
 }
 
 #[test]
 fn each_refusal_has_its_response() {
-    for (refusal, status, retry, closes, error) in refusals() {
+    for (refusal, status, retry, closes) in refusals() {
         let message = refusal.to_string();
         assert!(
             !message.is_empty() && !message.contains(char::is_control),
@@ -204,7 +126,7 @@ fn each_refusal_has_its_response() {
         assert_eq!(found, retry.as_ref(), "{refusal:?}");
         assert_eq!(has(&lines, "Connection: close"), closes, "{refusal:?}");
         let (_, body) = parts(&refusal.response(TOKEN_PATH, Toe(0), DELIVERY));
-        assert_eq!(body["error"], error, "{refusal:?}");
+        assert_eq!(body["error"], oauth_error(&refusal), "{refusal:?}");
         assert_eq!(body["error_description"], message.as_str());
         assert_eq!(body["message"], message.as_str());
     }
