@@ -62,6 +62,17 @@ fleet-soak MINUTES='20' SEED='':
     DOMO_TOKEN_FLEET_MINUTES={{MINUTES}} DOMO_TOKEN_FLEET_SEED={{SEED}} \
         cargo test --locked --test it fleet::soak:: -- --ignored --nocapture
 
+# Runs four SDK processes through a gateway with faults of Domo and restarts of the daemon, and prints a report. Needs
+# the SDKs, which .ci/sdks installs, and a JDK.
+gateway-soak MINUTES='20' SEED='':
+    DOMO_TOKEN_GATEWAY_MINUTES={{MINUTES}} DOMO_TOKEN_GATEWAY_SEED={{SEED}} \
+        cargo test --locked --test it gateway::soak:: -- --ignored --nocapture
+
+# Compares the gateway with nginx and haproxy, in one run. Needs cc, nginx and haproxy.
+gateway-bench *ARGS:
+    cargo build --locked --release --bin domo-tokend --bin domo-sandbox
+    python3 benches/gateway/compare.py {{ARGS}}
+
 # Compares with oidc-agent and git credential-cache; benches/peers/compare.py lists the required programs.
 peers *ARGS:
     cargo build --locked --release --workspace --bins

@@ -74,12 +74,23 @@ impl Daemon {
         self.start_again();
     }
 
+    /// The same by that command.
+    pub(crate) fn restart_as(&mut self, signal: &str, command: Command) {
+        self.signal(signal);
+        self.wait();
+        self.start_again_as(command);
+    }
+
     /// Starts it again in the same folder after its end.
     pub(crate) fn start_again(&mut self) {
+        self.start_again_as(Self::command(self.folder.path()));
+    }
+
+    fn start_again_as(&mut self, command: Command) {
         self.drain();
         secrecy::assert_none("the log", &self.log);
         self.log.clear();
-        (self.child, self.lines) = Self::launch(Self::command(self.folder.path()));
+        (self.child, self.lines) = Self::launch(command);
         self.wait_for_log("started");
     }
 

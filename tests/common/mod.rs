@@ -4,6 +4,7 @@
 
 pub(crate) mod callers;
 pub(crate) mod daemon;
+pub(crate) mod gateway;
 pub(crate) mod kernel;
 pub(crate) mod many;
 pub(crate) mod metrics;

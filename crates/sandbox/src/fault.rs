@@ -1,4 +1,4 @@
-//! Faults of the token endpoint.
+//! Faults of the token endpoint and of the API.
 
 use std::fmt;
 
@@ -26,6 +26,15 @@ pub(crate) enum Flow {
     HangInBody,
     CutBeforeHead,
     CutInBody,
+}
+
+/// When a call is rejected whose token is revoked during its upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RejectTiming {
+    /// Immediately. The rest of the body is discarded.
+    DuringBody,
+    /// After the whole body.
+    AfterBody,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

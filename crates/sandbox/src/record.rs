@@ -56,6 +56,15 @@ pub struct ResourceCall {
     pub status: u16,
     /// Whether this sandbox issued its token, which may have expired.
     pub token_known: bool,
+    /// The client that the token was issued to.
+    pub client_id: Option<String>,
+    /// The bytes of the body that were received until the response.
+    pub body_bytes: u64,
+    /// The time from the sandbox's start to the response.
+    pub answered_at: Duration,
+    /// Whether the response was a fault of [`crate::Sandbox::script_calls`] or [`crate::Sandbox::always_in_calls`], or the
+    /// connection was closed by one. The status is then that of the fault, or 0 without a response.
+    pub is_fault: bool,
 }
 
 /// Fewer token requests than expected were received in time.

@@ -15,11 +15,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use crate::fault::Fault;
+use crate::fault::{Fault, RejectTiming};
 use crate::limits::Limits;
+use crate::no_continue::NoContinue;
 use crate::record::{Recorded, ResourceCall, TooFew};
 use crate::service;
-use crate::state::{Client, Options, State};
+use crate::state::{Client, Options, State, UploadRevocation};
 use crate::tls::{self, Identity};
 use crate::token_endpoint::TOKEN_PATH;
 
@@ -123,6 +124,12 @@ impl Builder {
     /// Makes the protected resources reject each token that long after its issue, although it has not expired.
     pub fn revoke_after(mut self, after: Duration) -> Self {
         self.options.revoke_after = Some(after);
+        self
+    }
+
+    /// Never responds with 100 to `Expect: 100-continue` (RFC 9110 §10.1.1), and reads each body before it responds.
+    pub fn no_continue(mut self, no_continue: bool) -> Self {
+        self.options.no_continue = no_continue;
         self
     }
 
@@ -236,6 +243,18 @@ impl Sandbox {
         self.state.lock().always = Some(fault);
     }
 
+    /// Sets one fault for each of the next calls of the API with a valid token and sufficient scope, in order.
+    ///
+    /// A fault of the status, the headers, the body or the connection applies; one of the token does not.
+    pub fn script_calls(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.state.lock().call_script.extend(faults);
+    }
+
+    /// Sets a fault for every such call beyond that script.
+    pub fn always_in_calls(&self, fault: Fault) {
+        self.state.lock().call_always = Some(fault);
+    }
+
     /// Responds normally from now on. Closes hanging responses, and continues held ones.
     pub fn recover(&self) {
         self.state.recover();
@@ -298,6 +317,11 @@ impl Sandbox {
     /// Makes the protected resources reject all tokens issued so far.
     pub fn revoke_all(&self) {
         self.state.lock().revoke(|_| true);
+    }
+
+    /// Revokes the token of the next call whose body reaches that many bytes, and rejects this call.
+    pub fn revoke_in_upload(&self, bytes: u64, rejects: RejectTiming) {
+        self.state.lock().upload_revocation = Some(UploadRevocation { bytes, rejects });
     }
 
     /// Refuses connections from now on, and closes existing ones.
@@ -432,6 +456,14 @@ async fn connection(
 }
 
 async fn http(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, state: Arc<State>) {
+    if state.sends_continue() {
+        serve(stream, state).await;
+    } else {
+        serve(NoContinue(stream), state).await;
+    }
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, state: Arc<State>) {
     let service = service_fn(move |request| service::answer(request, Arc::clone(&state)));
     // Errors are requested faults, or clients that disconnect.
     let _ = http1::Builder::new()

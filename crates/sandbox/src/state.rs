@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::api::Store;
 use crate::clock;
-use crate::fault::Fault;
+use crate::fault::{Fault, RejectTiming};
 use crate::limits::Limits;
 use crate::record::{Recorded, ResourceCall, TooFew};
 
@@ -32,6 +32,8 @@ pub(crate) struct Options {
     /// How long each token is accepted, if that is shorter than its lifetime.
     pub(crate) revoke_after: Option<Duration>,
     pub(crate) limits: Limits,
+    /// Whether no response 100 is sent.
+    pub(crate) no_continue: bool,
     /// How long after the start `Inner::failures` begin.
     pub(crate) fail_after: Option<Duration>,
 }
@@ -43,6 +45,10 @@ pub(crate) struct Inner {
     pub(crate) always: Option<Fault>,
     /// The statuses of the next token requests after those of the script; the last one repeats.
     pub(crate) failures: VecDeque<u16>,
+    /// The faults of the next calls of the API.
+    pub(crate) call_script: VecDeque<Fault>,
+    pub(crate) call_always: Option<Fault>,
+    pub(crate) upload_revocation: Option<UploadRevocation>,
     pub(crate) connections: usize,
     pub(crate) requests: Vec<Recorded>,
     pub(crate) resource_calls: Vec<ResourceCall>,
@@ -57,7 +63,15 @@ pub(crate) struct Client {
     pub(crate) granted: Vec<String>,
 }
 
+/// Revokes the token of the next call whose body reaches a length.
+#[derive(Clone, Copy)]
+pub(crate) struct UploadRevocation {
+    pub(crate) bytes: u64,
+    pub(crate) rejects: RejectTiming,
+}
+
 pub(crate) struct Issued {
+    pub(crate) client_id: String,
     pub(crate) scopes: Vec<String>,
     pub(crate) expires: Instant,
     /// When the resources begin to reject it, although it has not expired.
@@ -112,6 +126,9 @@ impl State {
                 script: VecDeque::new(),
                 always: None,
                 failures: VecDeque::new(),
+                call_script: VecDeque::new(),
+                call_always: None,
+                upload_revocation: None,
                 connections: 0,
                 requests: Vec::new(),
                 resource_calls: Vec::new(),
@@ -156,7 +173,33 @@ impl State {
         inner.failures.clear();
         inner.script.clear();
         inner.always = None;
+        inner.call_script.clear();
+        inner.call_always = None;
+        inner.upload_revocation = None;
         self.recoveries.send_modify(|count| *count += 1);
+    }
+
+    pub(crate) fn sends_continue(&self) -> bool {
+        !self.options.no_continue
+    }
+
+    /// Returns the fault of a call of the API, if it has one, and the recovery that ends it.
+    pub(crate) fn next_call_fault(&self) -> Option<(Fault, Recovery)> {
+        let mut inner = self.lock();
+        let scripted = inner.call_script.pop_front();
+        let fault = scripted.or_else(|| inner.call_always.clone())?;
+        // Under the lock, so that a recovery from now on ends the fault.
+        Some((fault, Recovery(self.recoveries.subscribe())))
+    }
+
+    /// Revokes the token of a call whose body has reached the length of a requested revocation.
+    pub(crate) fn revoke_in_upload(&self, received: u64, token: &str) -> Option<RejectTiming> {
+        let mut inner = self.lock();
+        let due = inner
+            .upload_revocation
+            .take_if(|revocation| received >= revocation.bytes)?;
+        inner.revoke(|text| text == token);
+        Some(due.rejects)
     }
 
     /// Records a token request. Returns its number, its fault, and the recovery that ends the fault.

@@ -6,18 +6,19 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, HeaderMap};
 use hyper::{Method, Request, Response};
 use serde_json::{Map, Value, json};
 use url::form_urlencoded;
 
 use crate::api::OWNER_ID;
-use crate::body::{Answer, End};
+use crate::body::Answer;
 use crate::clock;
-use crate::fault::{Fault, Flow, TokenFault};
+use crate::fault::{Fault, TokenFault};
+use crate::fault_response::{before_head, with_fault};
 use crate::record::Recorded;
-use crate::response::{Closed, JSON, domo_error, reason, respond};
-use crate::state::{Issued, Recovery, State};
+use crate::response::{Closed, JSON, domo_error, reason};
+use crate::state::{Issued, State};
 use crate::token;
 
 /// The path of the token endpoint.
@@ -65,16 +66,8 @@ pub(crate) async fn answer(
         answered_at: None,
         token: None,
     };
-    let (number, fault, mut recovery) = state.record_request(recorded.clone());
-    match fault.flow {
-        Flow::CutBeforeHead => return Err(io::Error::other("closed by a fault")),
-        Flow::HangBeforeHead => {
-            recovery.wait().await;
-            return Err(io::Error::other("not answered, by a fault"));
-        }
-        Flow::HoldBeforeHead => recovery.wait().await,
-        Flow::Whole | Flow::HangInBody | Flow::CutInBody => {}
-    }
+    let (number, mut fault, mut recovery) = state.record_request(recorded.clone());
+    before_head(&fault, &mut recovery).await?;
     state.delay().await;
     let plain = if let Some(status) = fault.status {
         error_response(status, domo_error(status, reason(status), TOKEN_PATH))
@@ -87,7 +80,12 @@ pub(crate) async fn answer(
         )
     };
     state.record_response(number, plain.status, plain.token);
-    Ok(with_faults(plain.status, &plain.body, fault, recovery))
+    let mut body = plain.body;
+    if let Some(fields) = body.as_object_mut() {
+        replace(fields, std::mem::take(&mut fault.fields));
+    }
+    let body = body.to_string().into_bytes();
+    Ok(with_fault(plain.status, body, JSON, fault, recovery))
 }
 
 fn error_response(status: u16, body: Value) -> Plain {
@@ -155,6 +153,7 @@ fn issue(client_id: &str, scopes: Vec<String>, fault: &Fault, state: &State) -> 
     };
     let now = clock::now();
     let issued = inner.tokens.entry(text.clone()).or_insert(Issued {
+        client_id: client_id.to_owned(),
         scopes,
         expires: now + lifetime,
         revoked_at: state.revocation(now),
@@ -177,37 +176,6 @@ fn issue(client_id: &str, scopes: Vec<String>, fault: &Fault, state: &State) -> 
         body,
         token: Some(text),
     }
-}
-
-fn with_faults(
-    status: u16,
-    body: &Value,
-    fault: Fault,
-    mut recovery: Recovery,
-) -> Response<Answer> {
-    let mut body = body.clone();
-    if let Some(fields) = body.as_object_mut() {
-        replace(fields, fault.fields);
-    }
-    let bytes = fault.body.unwrap_or_else(|| body.to_string().into_bytes());
-    let answer = match fault.flow {
-        Flow::HangInBody => Answer::broken(
-            &bytes,
-            End::Hang(Box::pin(async move { recovery.wait().await })),
-        ),
-        Flow::CutInBody => Answer::broken(&bytes, End::Cut),
-        Flow::Whole | Flow::HangBeforeHead | Flow::HoldBeforeHead | Flow::CutBeforeHead => {
-            Answer::whole(bytes)
-        }
-    };
-    let mut response = respond(status, answer, Some(fault.content_type.unwrap_or(JSON)));
-    for (name, value) in fault.headers {
-        let name = HeaderName::from_bytes(name.as_bytes());
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(&value)) {
-            response.headers_mut().insert(name, value);
-        }
-    }
-    response
 }
 
 fn replace(fields: &mut Map<String, Value>, faults: Vec<(&'static str, Option<Value>)>) {

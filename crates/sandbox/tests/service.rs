@@ -342,6 +342,7 @@ fn help_lists_every_flag() {
         "fail",
         "fail-after",
         "revoke-after",
+        "no-continue",
         "help",
         "version",
     ];

@@ -67,6 +67,9 @@ pub(super) struct SandboxFlags {
     /// Reject each token this long after its issue, although it has not expired
     #[arg(long, value_name = "DURATION", value_parser = delay)]
     revoke_after: Option<Duration>,
+    /// Read the body of a call without a response 100 to `Expect: 100-continue`
+    #[arg(long)]
+    no_continue: bool,
 }
 
 const AFTER_HELP: &str = "\
@@ -128,6 +131,7 @@ impl SandboxFlags {
         let mut builder = Sandbox::builder()
             .lifetime(self.lifetime)
             .delay(self.delay.unwrap_or_default())
+            .no_continue(self.no_continue)
             .fail_with(self.fail.clone());
         if let Some(after) = self.fail_after {
             builder = builder.fail_after(after);

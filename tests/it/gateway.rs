@@ -1,0 +1,7 @@
+//! Applications that call Domo through the gateway of a daemon: Domo's SDKs, and requests as bytes.
+
+mod refusals;
+mod renewal;
+mod sdks;
+mod secrecy;
+mod soak;
