@@ -153,7 +153,8 @@ impl<C: Clock> Exchange<'_, '_, C> {
             if !server.is_reused || upload.has_written() {
                 return Err(upstream.failure(&server, &error).into());
             }
-            let connected = self.session.while_connected(upstream.connect());
+            let connecting = Box::pin(upstream.connect());
+            let connected = self.session.while_connected(connecting);
             server = connected.await??;
         }
     }

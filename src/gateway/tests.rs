@@ -163,6 +163,10 @@ impl Fixture {
 
     /// Applies a config with these keys of the application.
     pub(super) fn apply(&self, keys: &str) {
+        self.gateway.apply(self.settings(keys));
+    }
+
+    pub(super) fn settings(&self, keys: &str) -> GatewaySettings {
         let config = config(keys, self.server.local_addr().unwrap());
         let app = |(name, config)| AppSettings {
             name,
@@ -171,10 +175,10 @@ impl Fixture {
             key: Ok(Arc::new(KEY.into())),
             config,
         };
-        self.gateway.apply(GatewaySettings {
+        GatewaySettings {
             apps: config.gateway.unwrap().apps.into_iter().map(app).collect(),
             tls: None,
-        });
+        }
     }
 
     pub(super) async fn app(&self) -> Peer {

@@ -1,6 +1,10 @@
 //! Connections on both sides, stop and reload.
 
 use super::*;
+use crate::audit::Audit;
+use crate::config::Naming;
+use crate::connect::tests::tls::identity;
+use crate::platform::clock::timer_now;
 
 #[tokio::test]
 async fn pipelined_requests_are_answered_in_order_over_one_connection() {
@@ -190,4 +194,74 @@ async fn head_must_arrive_in_time_and_be_of_limited_size() {
         ))
         .await;
     assert!(large.rest().await.starts_with("HTTP/1.1 431 "));
+}
+
+#[tokio::test]
+async fn application_can_use_tls() {
+    let fixture = Fixture::new().await;
+    let identity = identity(|_| ());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut settings = fixture.settings("");
+    settings.tls = Some(Arc::new(identity.config));
+    fixture.gateway.apply(settings);
+    let listeners = Listeners {
+        http: Vec::new(),
+        tls: vec![listener],
+    };
+    let (running, until) = (fixture.gateway.clone(), fixture.stop.clone());
+    let serving = tokio::spawn(async move { running.serve(listeners, until).await });
+    let ca = Some((identity.ca.as_bytes(), "ca.pem"));
+    let shared = connect::Shared::default();
+    let connector = connect::Connector::new(&shared, ca, None, Naming::Keys).unwrap();
+    let url = format!("https://{address}").parse().unwrap();
+    let deadline = timer_now() + PATIENCE;
+    let app = connector.connect(&url, deadline, &|| ()).await.unwrap();
+    let mut app = app.stream;
+    app.write_all(get("/v1/datasets").as_bytes()).await.unwrap();
+    let mut server = fixture.accept().await;
+    server.head().await;
+    let host = fixture.server.local_addr().unwrap();
+    let size = 1_000_000;
+    server
+        .send(format!(
+            "HTTP/1.1 200 OK\r\nLocation: http://{host}/a\r\nContent-Length: {size}\r\n\r\n"
+        ))
+        .await;
+    server.send("x".repeat(size)).await;
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nLocation: https://127.0.0.1:8640/a\r\nContent-Length: {size}\r\n\r\n"
+    );
+    let mut response = vec![0; head.len() + size];
+    app.read_exact(&mut response).await.unwrap();
+    assert!(response.starts_with(head.as_bytes()) && response.ends_with(b"xxx"));
+    fixture.stop.cancel();
+    let mut rest = Vec::new();
+    app.read_to_end(&mut rest).await.ok();
+    serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn requests_with_a_valid_local_token_are_in_the_audit() {
+    let fixture = Fixture::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.log");
+    let (audit, writer) = Audit::open(&path).unwrap();
+    let writer = tokio::spawn(writer.run());
+    fixture.gateway.0.broker.audit_to(audit.clone());
+    let (mut app, mut server, _) = fixture.exchange(&get("/v1/datasets/7?a=b")).await;
+    server.send(OK).await;
+    app.message().await;
+    app.send(get("/v1/pages")).await;
+    app.message().await;
+    app.send("GET /v1/datasets HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await;
+    app.message().await;
+    audit.finish(writer).await;
+    let lines = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = lines.lines().collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let entry = "\"app\":\"etl\",\"client\":\"acme\",\"method\":\"GET\",\"path\":";
+    assert!(lines[0].ends_with(&format!("{entry}\"/v1/datasets/7\",\"status\":200}}")));
+    assert!(lines[1].ends_with(&format!("{entry}\"/v1/pages\",\"status\":403}}")));
 }
