@@ -11,6 +11,59 @@ use tempfile::TempDir;
 
 const RULE: &str = "{ methods = [\"*\"], path = \"/v1/datasets/**\", scopes = \"data\" }";
 
+/// A file of the gateway, what is wrong with its content and its mode, and the message. Without a content it is missing.
+const UNUSABLE: &[(&str, Option<&str>, u32, &str)] = &[
+    (
+        "etl.hash",
+        None,
+        0,
+        "application \"etl\": secret_hash_file ",
+    ),
+    (
+        "etl.hash",
+        Some("c4nary"),
+        0o600,
+        "line 1 is not a SHA-256 hash",
+    ),
+    (
+        "etl.hash",
+        Some(""),
+        0o666,
+        "mode 0666 lets others write it",
+    ),
+    (
+        "gateway.key",
+        None,
+        0,
+        "create it: domo-tokend app add NAME",
+    ),
+    (
+        "gateway.key",
+        Some("c4nary"),
+        0o600,
+        "must have 32 random bytes",
+    ),
+    (
+        "gateway.key",
+        Some("c4nary"),
+        0o644,
+        "mode 0644 lets others read it; run: chmod",
+    ),
+    (
+        "tls.pem",
+        Some("c4nary"),
+        0o600,
+        "gateway: cannot use tls_cert_file",
+    ),
+    (
+        "tls.key",
+        Some("c4nary"),
+        0o600,
+        "gateway: cannot use tls_key_file",
+    ),
+    ("tls.key", None, 0, "gateway tls_key_file "),
+];
+
 fn write(folder: &Path, name: &str, content: impl AsRef<[u8]>) {
     fs::write(folder.join(name), content).unwrap();
     chmod(folder.join(name), 0o600);
@@ -63,57 +116,7 @@ fn check_exits_78_if_a_file_of_the_gateway_cannot_be_used() {
     assert_eq!((code, &*stderr), (Some(0), ""), "{stdout}");
     let line = "gateway (127.0.0.1:8640, 127.0.0.1:8641 with TLS): ok\n";
     assert!(stdout.contains(line), "{stdout}");
-    for (name, content, mode, message) in [
-        (
-            "etl.hash",
-            None,
-            0,
-            "application \"etl\": secret_hash_file ",
-        ),
-        (
-            "etl.hash",
-            Some("c4nary"),
-            0o600,
-            "line 1 is not a SHA-256 hash",
-        ),
-        (
-            "etl.hash",
-            Some(""),
-            0o666,
-            "mode 0666 lets others write it",
-        ),
-        (
-            "gateway.key",
-            None,
-            0,
-            "create it: domo-tokend app add NAME",
-        ),
-        (
-            "gateway.key",
-            Some("c4nary"),
-            0o600,
-            "must have 32 random bytes",
-        ),
-        (
-            "gateway.key",
-            Some("c4nary"),
-            0o644,
-            "mode 0644 lets others read it; run: chmod",
-        ),
-        (
-            "tls.pem",
-            Some("c4nary"),
-            0o600,
-            "gateway: cannot use tls_cert_file",
-        ),
-        (
-            "tls.key",
-            Some("c4nary"),
-            0o600,
-            "gateway: cannot use tls_key_file",
-        ),
-        ("tls.key", None, 0, "gateway tls_key_file "),
-    ] {
+    for (name, content, mode, message) in UNUSABLE.iter().copied() {
         let path = folder.path().join(name);
         let good = fs::read(&path).unwrap();
         fs::remove_file(&path).unwrap();
