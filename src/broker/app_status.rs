@@ -1,5 +1,7 @@
 //! What status shows of the gateway's applications.
 
+use std::sync::Arc;
+
 use domo_token_core::access_policy::Caller;
 use domo_token_protocol::messages::{AppStatus, MAX_APPS};
 
@@ -10,13 +12,16 @@ use super::app_usage::AppUsage;
 const MAX_ERROR: usize = 200;
 
 impl State {
-    /// Returns the applications, and how many there are beyond these. Their errors can name paths, and their names are of
-    /// no use to other users, so only root and the daemon's user see them.
+    /// Returns the applications that the caller may see. Their errors can name paths, and their names are of no use to other
+    /// users, so only root and the daemon's user see them.
+    pub(super) fn visible_apps(&self, caller: &Caller) -> &[Arc<AppUsage>] {
+        if caller.privileged { &self.apps } else { &[] }
+    }
+
+    /// Returns the status of these applications, and how many there are beyond them.
     pub(super) fn apps_for(&self, caller: &Caller) -> (Vec<AppStatus>, u32) {
-        if !caller.privileged {
-            return (Vec::new(), 0);
-        }
-        let mut apps: Vec<AppStatus> = self.apps.iter().map(|app| status_of(app)).collect();
+        let apps = self.visible_apps(caller).iter();
+        let mut apps: Vec<AppStatus> = apps.map(|app| status_of(app)).collect();
         let more = apps.len().saturating_sub(MAX_APPS);
         if more > 0 {
             // Those that need a fix are shown.
@@ -50,8 +55,6 @@ fn shortened(mut error: String) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use domo_token_protocol::BootTime;
     use domo_token_protocol::frame::MAX_BODY;
     use domo_token_protocol::messages::{BrokerStatus, MAX_CLIENT_NAME, Response};
@@ -67,12 +70,15 @@ mod tests {
         broker
     }
 
-    fn status(broker: &Broker<SystemClock>, privileged: bool) -> BrokerStatus {
-        let caller = Caller {
+    fn caller(privileged: bool) -> Caller {
+        Caller {
             privileged,
             ..Caller::default()
-        };
-        let (page, _) = broker.status(&caller, &StatusCursor::default());
+        }
+    }
+
+    fn status(broker: &Broker<SystemClock>, privileged: bool) -> BrokerStatus {
+        let (page, _) = broker.status(&caller(privileged), &StatusCursor::default());
         match page.into_iter().next() {
             Some(Response::Broker(status)) => status,
             _ => panic!("no status of the broker"),
@@ -112,6 +118,10 @@ mod tests {
         assert_eq!((shown.apps, shown.more_apps), (vec![used, disabled], 0));
         let hidden = status(&broker, false);
         assert_eq!((hidden.apps, hidden.more_apps), (Vec::new(), 0));
+        for privileged in [true, false] {
+            let text = broker.metrics(&caller(privileged));
+            assert_eq!(text.contains("app=\"etl\""), privileged, "{text}");
+        }
     }
 
     #[test]
