@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::Gateway;
 use super::alarm::Alarm;
 use super::buffer::Link;
 use super::decision::{Decision, decide};
@@ -23,7 +24,6 @@ use super::request::Forwarded;
 use super::session::{self, AppError, Session};
 use super::settings::App;
 use super::upstream::UpstreamError;
-use super::{Gateway, head::storage};
 use crate::audit::AppRequest;
 use crate::broker::app_usage::AppConnection;
 use crate::connect::Stream;
@@ -45,6 +45,14 @@ pub(super) enum Next {
     Close,
     /// The end of the connection: the application reads nothing more.
     Abort,
+}
+
+/// What the head of a request results in.
+struct Received {
+    decision: Decision,
+    has_body: bool,
+    /// Whether the application ends the connection after this request.
+    closes: bool,
 }
 
 /// A request that the gateway itself answers.
@@ -153,18 +161,14 @@ impl<C: Clock> Connection<C> {
     }
 
     async fn serve_request(&mut self, length: usize, stop: &CancellationToken) -> Next {
-        let bytes = self.link.buffer.content().get(..length);
-        let bytes = bytes.unwrap_or_default();
-        let mut storage = storage();
-        let head = match head::parse(bytes, &mut storage) {
-            Ok(head) => head,
+        let received = match self.receive(length) {
+            Ok(received) => received,
             Err(refusal) => return self.refuse_head(&refusal).await,
         };
-        let decision = decide(&head, &self.gateway.state(), self.scheme.name());
-        let has_body = head.body != BodyLength::None;
-        let closes = head.closes || stop.is_cancelled();
         self.link.buffer.consume(length);
-        match decision {
+        let closes = received.closes || stop.is_cancelled();
+        let has_body = received.has_body;
+        match received.decision {
             Decision::Forward(request) => {
                 if let Err(refusal) = self.join(&request.app) {
                     let answered = Answered {
@@ -190,6 +194,19 @@ impl<C: Clock> Connection<C> {
                 self.refuse(&refused.refusal, answered).await
             }
         }
+    }
+
+    /// Parses the head of that length, and decides about the request. Not asynchronous, so that connections do not keep the
+    /// space for the fields.
+    fn receive(&self, length: usize) -> Result<Received, Refusal> {
+        let bytes = self.link.buffer.content().get(..length);
+        let mut storage = head::storage();
+        let head = head::parse(bytes.unwrap_or_default(), &mut storage)?;
+        Ok(Received {
+            has_body: head.body != BodyLength::None,
+            closes: head.closes,
+            decision: decide(&head, &self.gateway.state(), self.scheme.name()),
+        })
     }
 
     /// Counts the connection for an application with valid credentials, until it uses another one's.

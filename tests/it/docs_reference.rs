@@ -258,6 +258,9 @@ fn config_page_lists_each_key_in_its_table_and_no_other() {
         ("Audit", "## `[audit]`"),
         ("Limits", "## `[limits]`"),
         ("Fleet", "## `[fleet]`"),
+        ("Gateway", "## `[gateway]`"),
+        ("App", "### `[gateway.apps.NAME]`"),
+        ("ApiRule", "### Rules of an application"),
         ("Client", "## `[clients.NAME]`"),
         ("Rule", "## `[clients.NAME.access]`"),
     ];
@@ -323,6 +326,19 @@ fn cli_page_describes_each_command_and_format() {
     let formats = first_codes(&page, "### Output formats");
     let expected: BTreeSet<String> = FORMATS.iter().map(|name| (*name).to_owned()).collect();
     assert_eq!(formats, expected);
+}
+
+/// Returns the commands of a program with their words, like `app add`, without `help`.
+pub(crate) fn clap_commands(program: &clap::Command) -> Vec<(String, &clap::Command)> {
+    let is_help = |command: &&clap::Command| command.get_name() == "help";
+    let mut found = Vec::new();
+    for verb in program.get_subcommands().filter(|verb| !is_help(verb)) {
+        found.push((verb.get_name().to_owned(), verb));
+        for nested in verb.get_subcommands().filter(|verb| !is_help(verb)) {
+            found.push((format!("{} {}", verb.get_name(), nested.get_name()), nested));
+        }
+    }
+    found
 }
 
 /// Returns the long options of a clap command, without help and version.
