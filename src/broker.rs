@@ -4,6 +4,7 @@
 //! task. [`Engine`] is the loop that sends token requests and waits for timers.
 
 pub mod app_usage;
+mod app_status;
 mod audit;
 mod broker_config;
 mod did_you_mean;

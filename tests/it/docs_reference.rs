@@ -380,6 +380,9 @@ fn cli_page_lists_the_fields_of_json_output() {
         serde_json::from_str(include_str!("../../src/server/http/openapi.json")).unwrap();
     let schema = &openapi["components"]["schemas"]["FleetStatus"]["properties"];
     assert_eq!(fleet, names(schema));
+    let app = first_codes(&page, "#### Fields of an application's status");
+    let schema = &openapi["components"]["schemas"]["AppStatus"]["properties"];
+    assert_eq!(app, names(schema));
 }
 
 #[test]
