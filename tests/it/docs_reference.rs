@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use clap::{ArgAction, CommandFactory};
+use domo_token::broker::app_usage::AppUsage;
 use domo_token::broker::{Broker, BrokerConfig, Engine};
 use domo_token::config::{self, Limits};
 use domo_token::flags::Flags;
@@ -183,8 +184,25 @@ fn metrics_page_lists_each_metric_of_a_fleet_and_no_other() {
 }
 
 #[test]
+fn metrics_page_lists_each_metric_of_the_gateway_and_no_other() {
+    let broker = Broker::new(SystemClock::new(), 0, BrokerConfig::default());
+    let app = AppUsage::new("etl");
+    app.count_request("GET", 200, broker.now());
+    broker.set_apps(vec![Arc::new(app)]);
+    let caller = Caller {
+        privileged: true,
+        ..Caller::default()
+    };
+    let text = broker.metrics(&caller);
+    let lines = text.lines().filter(|line| line.contains("_gateway_"));
+    let of_gateway: String = lines.flat_map(|line| [line, "\n"]).collect();
+    let documented = documented_metrics("### Gateway");
+    assert_eq!(served_metrics(&of_gateway), documented, "{of_gateway}");
+}
+
+#[test]
 fn monitoring_page_names_metrics_that_exist() {
-    let documented: BTreeSet<String> = ["## Metrics", "### Fleet"]
+    let documented: BTreeSet<String> = ["## Metrics", "### Fleet", "### Gateway"]
         .into_iter()
         .flat_map(documented_metrics)
         .map(|(name, _, _)| name)
