@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use tracing::{debug, warn};
 use zeroize::Zeroizing;
 
-use super::body::receive;
+use super::body::{Received, receive};
 use super::chunked::Decoder;
 use super::connection::{Answered, Connection, Next};
 use super::decision::ReceivedHead;
@@ -41,7 +41,11 @@ impl<C: Clock> Connection<C> {
             closes,
         };
         let body = match self.token_body(&head).await {
-            Ok(body) => body,
+            Ok(Received { bytes, rest: None }) => bytes,
+            // Whatever else is wrong with the request, the rest of its body must not be read as another one.
+            Ok(Received { rest: Some(_), .. }) => {
+                return self.refuse(&Refusal::BodyTooLong, refused(true)).await;
+            }
             Err(AppError::Disconnected) => return Next::Abort,
             Err(AppError::TimedOut) => return self.refuse(&Refusal::Late, refused(true)).await,
             Err(AppError::Malformed(error)) => {
@@ -69,9 +73,12 @@ impl<C: Clock> Connection<C> {
     }
 
     /// Reads the body; one that is too long as far as this shows.
-    async fn token_body(&mut self, head: &ReceivedHead) -> Result<Vec<u8>, AppError> {
+    async fn token_body(&mut self, head: &ReceivedHead) -> Result<Received, AppError> {
         let framing = match head.body {
-            BodyLength::None => return Ok(Vec::new()),
+            BodyLength::None => {
+                let (bytes, rest) = (Vec::new(), None);
+                return Ok(Received { bytes, rest });
+            }
             BodyLength::Length(length) => Framing::Length(length),
             BodyLength::Chunked => Framing::Chunked(Decoder::new()),
         };
@@ -80,7 +87,7 @@ impl<C: Clock> Connection<C> {
         if head.is_awaited {
             session::send(link, alarm, CONTINUE, limit).await?;
         }
-        Ok(receive(link, alarm, framing, MAX_BODY, limit).await?.bytes)
+        receive(link, alarm, framing, MAX_BODY, limit).await
     }
 
     fn log_in(&mut self, request: &TokenRequest, closes: bool) -> Login {

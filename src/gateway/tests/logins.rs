@@ -60,6 +60,19 @@ async fn post_with_a_body_is_read_like_a_query() {
 }
 
 #[tokio::test]
+async fn body_of_a_get_that_is_too_long_is_not_read_as_another_request() {
+    let fixture = Fixture::new().await;
+    let mut app = fixture.app().await;
+    let login = login(SECRET, "").replacen("\r\n", "\r\nContent-Length: 20000\r\n", 1);
+    app.send(login + &"x".repeat(9000)).await;
+    let head = app.head().await;
+    assert!(head.starts_with("HTTP/1.1 413 Content Too Large\r\n"));
+    assert!(head.contains("\r\nConnection: close\r\n"));
+    app.send(get("/v1/datasets")).await;
+    assert_eq!(app.rest().await.matches("HTTP/1.1 ").count(), 0);
+}
+
+#[tokio::test]
 async fn wrong_secret_and_scope_are_a_bad_request() {
     let fixture = Fixture::new().await;
     let mut app = fixture.app().await;
