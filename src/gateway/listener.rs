@@ -58,7 +58,7 @@ pub(super) async fn serve<C: Clock>(
         };
         match accepted {
             Ok((stream, _)) => {
-                let (place, slot) = gateway.0.places.enter();
+                let (place, slot) = gateway.0.places.enter().await;
                 let served = serve_stream(stream, scheme, gateway.clone(), place, stop.clone());
                 let task = tasks.spawn(served);
                 // It is set once.

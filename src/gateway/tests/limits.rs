@@ -27,6 +27,21 @@ async fn application_has_a_limited_number_of_connections() {
 }
 
 #[tokio::test]
+async fn connections_at_the_same_time_are_all_served() {
+    use std::io::Write;
+    let fixture = Fixture::new().await;
+    let mut open = Vec::new();
+    // Without an await, so that none is accepted before all are there.
+    for _ in 0..MAX_PER_APP {
+        let mut app = std::net::TcpStream::connect(fixture.address).unwrap();
+        app.write_all(get("/v1/datasets").as_bytes()).unwrap();
+        open.push(app);
+    }
+    let usage = fixture.usage();
+    until(|| usage.connections() == MAX_PER_APP).await;
+}
+
+#[tokio::test]
 async fn connection_without_credentials_makes_room_for_a_newer_one() {
     let fixture = Fixture::new().await;
     let mut oldest = fixture.app().await;
