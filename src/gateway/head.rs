@@ -17,6 +17,16 @@ pub const MAX_FIELDS: usize = 128;
 /// Methods whose response repeats the request, and with it Domo's token.
 const ECHOING: [&str; 2] = ["TRACE", "TRACK"];
 
+/// Fields by which some servers replace the method or the path, which have decided on the rule.
+const OVERRIDING: [&str; 6] = [
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-uri",
+    "x-original-url",
+    "x-rewrite-url",
+];
+
 /// The methods of Domo's API.
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
@@ -76,6 +86,15 @@ pub fn parse<'h, 'a>(
     let target = Target::parse(target).map_err(Refusal::Target)?;
     if fields.all("upgrade").next().is_some() {
         return Err(Refusal::Invalid("the gateway does not forward Upgrade"));
+    }
+    let overrides = |name: &str| {
+        let is = |overriding: &&str| name.eq_ignore_ascii_case(overriding);
+        OVERRIDING.iter().any(is)
+    };
+    if fields.iter().any(|(name, _)| overrides(name)) {
+        return Err(Refusal::Invalid(
+            "the gateway does not forward fields that replace the method or the path, such as X-HTTP-Method-Override",
+        ));
     }
     let mut logins = fields.all("authorization");
     let authorization = logins.next();
