@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use percent_encoding::percent_decode_str;
+
 /// The path of the token endpoint.
 pub const TOKEN_PATH: &str = "/oauth/token";
 
@@ -23,7 +25,7 @@ pub enum TargetError {
     NotAPath,
     /// It contains what is not printable ASCII, or `#`, or its path contains `\`.
     Character,
-    /// Its path contains `//`.
+    /// Its path contains `//`, also before `;`.
     EmptySegment,
     /// A segment of its path is `.` or `..`, also before `;`.
     DotSegment,
@@ -31,6 +33,8 @@ pub enum TargetError {
     Encoded,
     /// Its path contains `%` without two hexadecimal digits.
     PercentEncoding,
+    /// What its path encodes is not UTF-8. Some servers decode longer forms of a character, such as `%C0%AE` for a dot.
+    NotText,
     /// It is valid, and the gateway does not have such a path.
     NotFound,
 }
@@ -40,10 +44,11 @@ impl fmt::Display for TargetError {
         f.write_str(match self {
             Self::NotAPath => "the target of a request must be a path, without scheme and host",
             Self::Character => "the target of a request contains an invalid character",
-            Self::EmptySegment => "a path must not contain //",
+            Self::EmptySegment => "a path must not contain // or /;",
             Self::DotSegment => "a path must not contain the segments . and ..",
             Self::Encoded => "a path must not contain %00, %2E, %2F, %5C, or % encoded as %25",
             Self::PercentEncoding => "a path contains % without two hexadecimal digits after it",
+            Self::NotText => "the percent-encoded characters of a path must be UTF-8",
             Self::NotFound => "the gateway has only /oauth/token and paths below /v1/",
         })
     }
@@ -71,6 +76,9 @@ impl<'a> Target<'a> {
             return Err(TargetError::EmptySegment);
         }
         check_encoding(path)?;
+        if path.split('/').any(|segment| is_parameter(segment)) {
+            return Err(TargetError::EmptySegment);
+        }
         if path.split('/').any(is_dot_segment) {
             return Err(TargetError::DotSegment);
         }
@@ -100,7 +108,14 @@ fn check_encoding(path: &str) -> Result<(), TargetError> {
             Some(_) => {}
         }
     }
-    Ok(())
+    let decoded = percent_decode_str(path).decode_utf8();
+    decoded.map(|_| ()).map_err(|_| TargetError::NotText)
+}
+
+/// Returns whether a text begins with `;`: for a server that removes path parameters, nothing is left of it.
+fn is_parameter(text: &str) -> bool {
+    let is_encoded = |start: &str| start.eq_ignore_ascii_case("%3b");
+    text.starts_with(';') || text.get(..3).is_some_and(is_encoded)
 }
 
 /// Returns whether a segment is `.` or `..` for a server that removes path parameters first, as servlet containers do.
@@ -109,8 +124,7 @@ fn is_dot_segment(segment: &str) -> bool {
         return false;
     };
     let rest = rest.strip_prefix('.').unwrap_or(rest);
-    let is_encoded = |start: &str| start.eq_ignore_ascii_case("%3b");
-    rest.is_empty() || rest.starts_with(';') || rest.get(..3).is_some_and(is_encoded)
+    rest.is_empty() || is_parameter(rest)
 }
 
 #[cfg(test)]
@@ -150,7 +164,8 @@ mod tests {
     #[test]
     fn invalid_target_is_rejected() {
         use TargetError::{
-            Character, DotSegment, EmptySegment, Encoded, NotAPath, NotFound, PercentEncoding,
+            Character, DotSegment, EmptySegment, Encoded, NotAPath, NotFound, NotText,
+            PercentEncoding,
         };
         for (target, expected) in [
             ("", NotAPath),
@@ -161,6 +176,14 @@ mod tests {
             ("//api.domo.com/v1/users", EmptySegment),
             ("/v1//users", EmptySegment),
             ("/v1/users//", EmptySegment),
+            ("/v1/users/;", EmptySegment),
+            ("/v1/users/;a=b/7", EmptySegment),
+            ("/v1/users/%3B", EmptySegment),
+            ("/v1/users/%3bx", EmptySegment),
+            ("/v1/users/%C0%AE%C0%AE/datasets", NotText),
+            ("/v1/users/%e0%80%ae", NotText),
+            ("/v1/users/%FF", NotText),
+            ("/v1/users%C3", NotText),
             ("/v1/users\\7", Character),
             ("/v1/us ers", Character),
             ("/v1/users\0", Character),
