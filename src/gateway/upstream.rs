@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until};
 use url::{Position, Url};
 
@@ -92,11 +93,12 @@ impl Upstream {
                 // Boxed, because most requests need none of its memory.
                 return Box::pin(self.connect()).await;
             };
-            let is_usable = poll_fn(|context| {
+            // Without a budget, because a connection that cannot be checked now would seem to be usable.
+            let is_usable = unconstrained(poll_fn(|context| {
                 let is_closed = server.link.poll_closed(context).is_ready();
                 // A server that sends without a request is out of step.
                 Poll::Ready(!is_closed && server.link.buffer.is_empty())
-            });
+            }));
             if is_usable.await {
                 return Ok(server);
             }
@@ -152,6 +154,12 @@ impl Upstream {
             let cause = one_line(&error.to_string());
             format!("the connection to {name} failed: {cause}{hint}")
         })
+    }
+
+    /// Returns how many connections are kept.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.idle().links.len()
     }
 
     fn idle(&self) -> MutexGuard<'_, Idle> {

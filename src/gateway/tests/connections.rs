@@ -265,3 +265,30 @@ async fn requests_with_a_valid_local_token_are_in_the_audit() {
     assert!(lines[0].ends_with(&format!("{entry}\"/v1/datasets/7\",\"status\":200}}")));
     assert!(lines[1].ends_with(&format!("{entry}\"/v1/pages\",\"status\":403}}")));
 }
+
+#[tokio::test]
+async fn kept_connection_is_checked_by_a_task_without_budget() {
+    let fixture = Fixture::new().await;
+    let (mut app, mut server, _) = fixture.exchange(&get("/v1/datasets")).await;
+    server.send(OK).await;
+    app.message().await;
+    let upstream = Arc::clone(&fixture.gateway.state().apps["etl"].upstream);
+    until(|| upstream.kept() == 1).await;
+    server
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nP01S0N")
+        .await;
+    // The runtime learns that there is something to read.
+    for _ in 0..4 {
+        tokio::task::yield_now().await;
+    }
+    let mut connecting = std::pin::pin!(upstream.connection());
+    let mut is_exhausted = false;
+    let link = std::future::poll_fn(|context| {
+        while !is_exhausted {
+            let budget = std::pin::pin!(tokio::task::consume_budget());
+            is_exhausted = budget.poll(context).is_pending();
+        }
+        connecting.as_mut().poll(context)
+    });
+    assert!(!link.await.unwrap().is_reused);
+}
