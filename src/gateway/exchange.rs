@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use domo_token_core::token::Token;
 use domo_token_protocol::messages::{Refusal, Renew, TokenRequest};
+use secrecy::SecretString;
 use tokio::time::Instant;
 
 use super::body;
@@ -68,11 +69,13 @@ impl<C: Clock> Exchange<'_, '_, C> {
         let request = self.request;
         let mut body = body::read(self.session, request.body, request.is_awaited).await?;
         self.is_read = matches!(body, RequestBody::Held(_));
+        // The rest of the exchange can take long.
+        self.session.app.buffer.shrink();
         let mut token = self.token(&body).await?;
         let head = request.head(token.text(), &body);
         let is_gated = request.is_gated(&body);
         let mut upload = Upload::new(&head, &mut body, is_gated);
-        let (server, start) = self.attempt(&mut upload).await?;
+        let (server, start) = self.attempt(&mut upload, token.text()).await?;
         if !request.is_rejection(start.status) {
             return self.deliver(server, start, &mut upload, false).await;
         }
@@ -91,7 +94,7 @@ impl<C: Clock> Exchange<'_, '_, C> {
         let head = request.head(token.text(), &body);
         let is_gated = request.is_gated(&body);
         let mut upload = Upload::new(&head, &mut body, is_gated);
-        let (server, start) = self.attempt(&mut upload).await?;
+        let (server, start) = self.attempt(&mut upload, token.text()).await?;
         let is_renewed = request.is_rejection(start.status);
         self.deliver(server, start, &mut upload, is_renewed).await
     }
@@ -137,13 +140,16 @@ impl<C: Clock> Exchange<'_, '_, C> {
     async fn attempt(
         &mut self,
         upload: &mut Upload<'_>,
+        token: &SecretString,
     ) -> Result<(ServerLink, ResponseStart), Failure> {
-        let upstream = &self.request.app.upstream;
+        let request = self.request;
+        let upstream = &request.app.upstream;
         let connected = self.session.while_connected(upstream.connection());
         let mut server = connected.await??;
         loop {
+            let session = &mut *self.session;
             let answer =
-                waiting::response_start(self.session, &mut server, upload, self.request).await;
+                waiting::response_start(session, &mut server, upload, request, token).await;
             let error = match answer {
                 Ok(start) => return Ok((server, start)),
                 Err(AttemptError::App(error)) => return Err(error.into()),

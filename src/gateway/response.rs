@@ -17,6 +17,8 @@ pub(super) struct Rewriting<'a> {
     pub(super) upstream: &'a Url,
     /// Scheme and host by which the application reached the gateway.
     pub(super) base: &'a str,
+    /// The token of the request. A field that repeats it is removed.
+    pub(super) token: &'a [u8],
     /// Whether the request was a HEAD request.
     pub(super) is_head: bool,
 }
@@ -116,7 +118,8 @@ fn forwarded_head(parsed: &ResponseHead<'_, '_>, rewriting: Rewriting<'_>) -> Ve
     head.extend_from_slice(b"\r\n");
     let named: Vec<&[u8]> = response_head::values(parsed.fields, "connection").collect();
     for field in parsed.fields {
-        if !is_forwarded(field.name, HeadOf::Response, &named) {
+        let is_allowed = is_forwarded(field.name, HeadOf::Response, &named);
+        if !is_allowed || contains(field.value, rewriting.token) {
             continue;
         }
         if field.name.eq_ignore_ascii_case("location") {
@@ -129,6 +132,11 @@ fn forwarded_head(parsed: &ResponseHead<'_, '_>, rewriting: Rewriting<'_>) -> Ve
     head
 }
 
+fn contains(value: &[u8], part: &[u8]) -> bool {
+    // Not for an empty part, of which there are no windows.
+    !part.is_empty() && value.windows(part.len()).any(|window| window == part)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,6 +146,7 @@ mod tests {
         let rewriting = Rewriting {
             upstream: &upstream,
             base: "http://localhost:8640",
+            token: b"t0ken-1",
             is_head,
         };
         let start = ResponseStart::parse(response.as_bytes(), rewriting).unwrap();
@@ -161,6 +170,16 @@ mod tests {
         let expected = "HTTP/1.1 401 Unauthorized\r\nA: b\r\nTransfer-Encoding: chunked\r\n\
                         Domo-Token-Renewed: 1\r\nConnection: close\r\n\r\n";
         assert_eq!(head(response, false, additions), expected);
+    }
+
+    #[test]
+    fn field_that_repeats_the_token_is_removed() {
+        let response = "HTTP/1.1 204 No Content\r\nAuthorization: Bearer t0ken-1\r\n\
+                        X-Echo: a t0ken-1 b\r\nX-Other: t0ken-\r\n\r\n";
+        assert_eq!(
+            head(response, false, Additions::default()),
+            "HTTP/1.1 204 No Content\r\nX-Other: t0ken-\r\n\r\n"
+        );
     }
 
     #[test]

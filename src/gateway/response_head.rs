@@ -68,6 +68,9 @@ pub(super) fn parse<'h, 'a>(
     let (Some(status), Some(version)) = (response.code, response.version) else {
         return Err("its head is malformed".into());
     };
+    if status < 100 {
+        return Err("its status is malformed".into());
+    }
     let fields: &'h [Header<'a>] = response.headers;
     let body = body(fields, status, is_head)?;
     let keeps_open = version == 1 && body != ResponseBody::UntilClose && !closes(fields);
@@ -192,6 +195,7 @@ mod tests {
             assert!(framing(&head, false).is_err(), "{fields}");
         }
         assert!(framing("SSH-2.0-OpenSSH\r\n\r\n", false).is_err());
+        assert!(framing("HTTP/1.1 099 Early\r\n\r\n", false).is_err());
         let long = format!("HTTP/1.1 200 OK\r\nA: {}", "a".repeat(MAX_HEAD));
         assert_ne!(framing(&long, false), Err("incomplete".to_owned()));
     }

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
 
+use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
 use super::buffer::LARGE;
@@ -17,6 +18,9 @@ use super::upstream::{ServerLink, UpstreamError};
 use crate::connect::display_name;
 use crate::platform::clock::timer_now;
 use crate::request_head;
+
+/// The most informational responses before a final one. A server that sends them without end would keep the daemon busy.
+const MAX_INFORMATIONAL: usize = 256;
 
 /// Why there is no response.
 #[derive(Debug)]
@@ -33,11 +37,13 @@ pub(super) async fn response_start(
     server: &mut ServerLink,
     upload: &mut Upload<'_>,
     request: &Forwarded,
+    token: &SecretString,
 ) -> Result<ResponseStart, AttemptError> {
     let url = request.app.upstream.url();
     let rewriting = Rewriting {
         upstream: url,
         base: &request.base,
+        token: token.expose_secret().as_bytes(),
         is_head: request.is_head(),
     };
     let unusable = |problem: &str| {
@@ -52,7 +58,7 @@ pub(super) async fn response_start(
         moved: 0,
         last: timer_now(),
     };
-    loop {
+    for _ in 0..=MAX_INFORMATIONAL {
         poll_fn(|context| wait.poll(context, session, server, upload)).await?;
         let start = ResponseStart::parse(server.link.buffer.content(), rewriting);
         let start = start.map_err(|problem| unusable(&problem))?;
@@ -65,6 +71,7 @@ pub(super) async fn response_start(
         server.link.buffer.consume(start.length);
         wait.searched = 0;
     }
+    Err(unusable("it has too many informational responses"))
 }
 
 struct Wait {

@@ -2,6 +2,29 @@
 
 use super::*;
 
+#[tokio::test]
+async fn endless_informational_responses_are_an_error() {
+    let fixture = Fixture::new().await;
+    let (mut app, mut server, _) = fixture.exchange(&get("/v1/datasets")).await;
+    server
+        .send("HTTP/1.1 102 Processing\r\n\r\n".repeat(256))
+        .await;
+    server.send(OK).await;
+    assert!(app.message().await.0.starts_with("HTTP/1.1 200 "));
+    app.send(get("/v1/datasets")).await;
+    server.head().await;
+    server
+        .send("HTTP/1.1 102 Processing\r\n\r\n".repeat(257))
+        .await;
+    let (head, body) = app.message().await;
+    assert!(head.starts_with("HTTP/1.1 502 Bad Gateway\r\n"));
+    assert!(
+        body.contains("it has too many informational responses"),
+        "{body}"
+    );
+    assert_eq!(server.rest().await, "");
+}
+
 /// Returns what the application receives of that response, up to the end of the connection.
 async fn received(fixture: &Fixture, request_line: &str, response: &str) -> String {
     let sent = request(request_line, "Connection: close\r\n", "");
