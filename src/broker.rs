@@ -143,6 +143,12 @@ impl<C: Clock> Broker<C> {
         self.0.clock.now()
     }
 
+    /// Returns the wall clock's time since 1970.
+    #[must_use]
+    pub fn wall(&self) -> Duration {
+        self.0.clock.wall()
+    }
+
     /// Returns whether callers must be looked up in the user database.
     #[must_use]
     pub fn needs_identity(&self) -> bool {

@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::UNIX_EPOCH;
 
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
@@ -13,7 +14,7 @@ use tracing::debug;
 use super::Gateway;
 use super::alarm::Alarm;
 use super::buffer::Link;
-use super::decision::{Decision, decide};
+use super::decision::{Decision, Login, decide};
 use super::error::{Refusal, Toe};
 use super::exchange::{Exchange, Failure};
 use super::head::{self, MAX_HEAD};
@@ -27,7 +28,7 @@ use super::upstream::UpstreamError;
 use crate::audit::AppRequest;
 use crate::broker::app_usage::AppConnection;
 use crate::connect::Stream;
-use crate::platform::clock::{BootTime, Clock, timer_now, wall_now};
+use crate::platform::clock::{BootTime, Clock, timer_now};
 use crate::request_head::{BodyLength, empty_lines};
 
 /// The status by which a request is recorded whose application disconnected before the response.
@@ -70,6 +71,8 @@ pub(super) struct Connection<C> {
     pub(super) alarm: Alarm,
     scheme: Scheme,
     place: Place,
+    /// The last valid local token.
+    login: Option<Login>,
     /// The application that it was counted for.
     app: Option<(Arc<App>, AppConnection)>,
     /// When the head must be complete.
@@ -91,6 +94,7 @@ impl<C: Clock> Connection<C> {
             alarm: Alarm::new(deadline),
             scheme,
             place,
+            login: None,
             app: None,
             deadline,
         }
@@ -198,14 +202,16 @@ impl<C: Clock> Connection<C> {
 
     /// Parses the head of that length, and decides about the request. Not asynchronous, so that connections do not keep the
     /// space for the fields.
-    fn receive(&self, length: usize) -> Result<Received, Refusal> {
+    fn receive(&mut self, length: usize) -> Result<Received, Refusal> {
         let bytes = self.link.buffer.content().get(..length);
         let mut storage = head::storage();
         let head = head::parse(bytes.unwrap_or_default(), &mut storage)?;
+        let now = self.gateway.0.broker.wall();
+        let state = self.gateway.state();
         Ok(Received {
             has_body: head.body != BodyLength::None,
             closes: head.closes,
-            decision: decide(&head, &self.gateway.state(), self.scheme.name()),
+            decision: decide(&head, &state, self.scheme.name(), now, &mut self.login),
         })
     }
 
@@ -287,16 +293,16 @@ impl<C: Clock> Connection<C> {
         let closes = answered.closes || refusal.must_close();
         let toe = Toe(fastrand::u64(..));
         debug!(status = refusal.status().0, %toe, "refused a request of an application: {refusal}");
-        let delivery = Self::delivery(answered.is_head, closes);
+        let delivery = self.delivery(answered.is_head, closes);
         let response = refusal.response(answered.path, toe, delivery);
         self.respond(&response, closes).await
     }
 
-    pub(super) fn delivery(is_head: bool, closes: bool) -> Delivery {
+    pub(super) fn delivery(&self, is_head: bool, closes: bool) -> Delivery {
         Delivery {
             is_head,
             closes,
-            now: wall_now(),
+            now: UNIX_EPOCH + self.gateway.0.broker.wall(),
         }
     }
 

@@ -35,7 +35,7 @@ use crate::broker::{BrokerConfig, Engine};
 use crate::config::Config;
 use crate::connect;
 use crate::credentials::{Credentials, SecretHash};
-use crate::platform::clock::{SystemClock, since_1970, wall_now};
+use crate::platform::clock::SystemClock;
 use crate::source::{Source, TokenSource};
 
 /// Longer than anything here takes.
@@ -220,7 +220,7 @@ fn config(keys: &str, server: SocketAddr) -> Config {
 /// Returns a local token of `etl` for these scopes, issued so many seconds ago.
 pub(super) fn local_token(scopes: &str, age_s: u64) -> String {
     let key = SigningKey::derive(&KEY, "etl", &SecretHash::of(SECRET));
-    let now = since_1970(wall_now()).as_secs() - age_s;
+    let now = SystemClock::new().wall().as_secs() - age_s;
     let scopes = ScopeSet::parse(scopes).unwrap();
     issue("etl", &scopes, TokenId(1), &key, now).to_string()
 }

@@ -66,7 +66,7 @@ async fn short_chunked_body_is_sent_with_its_length() {
     assert_eq!(server.bytes(1000).await, pattern(1000));
     server.send(OK).await;
     app.message().await;
-    // Without a body, the server is told so.
+    // If there is no body, the server receives its length, 0.
     put = request("POST /v1/datasets", "", "");
     app.send(put).await;
     assert!(

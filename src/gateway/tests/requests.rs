@@ -134,3 +134,18 @@ async fn request_without_a_token_of_domo_is_unavailable() {
     assert!(response.contains("\r\nRetry-After: ") && response.contains("Domo answered 503"));
     assert_eq!(fixture.usage().requests("GET", "5xx"), 1);
 }
+
+#[tokio::test]
+async fn each_request_of_a_connection_needs_its_own_valid_token() {
+    let fixture = Fixture::new().await;
+    let (mut app, mut server, _) = fixture.exchange(&get("/v1/datasets")).await;
+    server.send(OK).await;
+    app.message().await;
+    let other = get("/v1/datasets").replace("Bearer ey", "Bearer eX");
+    app.send(other).await;
+    assert!(app.message().await.0.starts_with("HTTP/1.1 401 "));
+    app.send(request("GET /v1/users", "", "")).await;
+    assert!(app.message().await.0.starts_with("HTTP/1.1 403 "));
+    app.send(get("/v1/datasets")).await;
+    assert!(server.head().await.contains("Bearer t0ken-1\r\n"));
+}
