@@ -1,5 +1,7 @@
 //! The section about the gateway's applications.
 
+use std::fmt::Write;
+
 use domo_token_client::{AppStatus, BrokerStatus};
 use domo_token_protocol::BootTime;
 use domo_token_protocol::duration::show;
@@ -7,6 +9,7 @@ use domo_token_protocol::duration::show;
 use super::{BOLD, RED, TableStyle, painted, plain, times};
 
 /// Returns a line for each application; nothing if none is visible.
+// Writing to a string can't fail.
 pub(super) fn of(broker: &BrokerStatus, now: BootTime, style: TableStyle) -> String {
     if broker.apps.is_empty() {
         return String::new();
@@ -16,7 +19,7 @@ pub(super) fn of(broker: &BrokerStatus, now: BootTime, style: TableStyle) -> Str
     let title = painted("applications", style.colour.then_some(BOLD));
     let mut text = format!("\n{title}\n");
     for app in &broker.apps {
-        let name = format!("{:width$}", plain(&app.name), width = width);
+        let name = format!("{:width$}", plain(&app.name));
         let state = match &app.error {
             Some(error) => {
                 let error = format!("disabled: {}", plain(error));
@@ -24,12 +27,12 @@ pub(super) fn of(broker: &BrokerStatus, now: BootTime, style: TableStyle) -> Str
             }
             None => use_of(app, now),
         };
-        text.push_str(&format!("  {name}  {}, {state}\n", plain(&app.client)));
+        let _ = writeln!(text, "  {name}  {}, {state}", plain(&app.client));
     }
     if broker.more_apps > 0 {
         let shown = broker.apps.len();
         let more = broker.more_apps;
-        text.push_str(&format!("  {more} more; status shows at most {shown}\n"));
+        let _ = writeln!(text, "  {more} more; status shows at most {shown}");
     }
     text
 }
