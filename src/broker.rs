@@ -136,6 +136,12 @@ impl<C: Clock> Broker<C> {
         }))
     }
 
+    /// Returns the time of its clock, to which the times of tokens and refusals refer.
+    #[must_use]
+    pub fn now(&self) -> BootTime {
+        self.0.clock.now()
+    }
+
     /// Returns whether callers must be looked up in the user database.
     #[must_use]
     pub fn needs_identity(&self) -> bool {

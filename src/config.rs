@@ -26,6 +26,7 @@ mod validate;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
@@ -44,7 +45,9 @@ pub use find_file::{
     explicit_config_path, find, host_config_path, locate, path_in, user_config_path, xdg_path_in,
 };
 pub use fleet::{ClientCertificate, FleetAddress, FleetConfig, FleetServers};
-pub use gateway::{AppConfig, GatewayConfig, GatewayTls};
+pub use gateway::{
+    AppConfig, GatewayConfig, GatewayTls, HASH_FILE_END, HOST_KEY, LISTEN_LIKE, UPSTREAM,
+};
 pub use id_and_secret::{
     IN_QUOTES, is_placeholder, is_quote, is_quoted, is_uuid, is_valid_client_id, is_valid_secret,
     validate_id, without_mark,
@@ -56,9 +59,9 @@ pub use naming::{Naming, Setting};
 use parse::RawConfig;
 pub use pasted_assignment::assignment;
 pub(crate) use unused_variables::{PROXY_VARIABLES, needs_no_proxy};
-pub(crate) use validate::listed;
 pub use validate::{NOT_THE_LOGIN, validate_path};
 use validate::{Validator, line_and_column};
+pub(crate) use validate::{listed, validate_name};
 
 /// Domo's token endpoint, one host for all instances
 /// (<https://www.domo.com/docs/portal/d9520f5752d56-get-access-token>).
@@ -103,6 +106,8 @@ pub struct Config {
     pub audit: AuditSettings,
     /// The server through which hosts share tokens.
     pub fleet: Option<FleetConfig>,
+    /// The local reverse proxy for Domo's SDKs.
+    pub gateway: Option<GatewayConfig>,
     /// The API clients by name; never empty.
     pub clients: BTreeMap<String, ClientConfig>,
     /// Warnings that the daemon logs at start.
@@ -120,6 +125,8 @@ pub struct StartSettings {
     limits: Limits,
     metrics: MetricsSettings,
     audit: AuditSettings,
+    /// Where the gateway listens, without and with TLS.
+    gateway: [Option<SocketAddr>; 2],
 }
 
 impl StartSettings {
@@ -130,6 +137,10 @@ impl StartSettings {
         keys.extend((self.limits != new.limits).then_some("limits"));
         keys.extend((self.metrics != new.metrics).then_some("metrics.listen"));
         keys.extend((self.audit != new.audit).then_some("audit.file"));
+        let listeners = self.gateway.iter().zip(&new.gateway);
+        let names = ["gateway.listen", "gateway.tls_listen"].into_iter();
+        let changed = listeners.zip(names).filter(|((old, new), _)| old != new);
+        keys.extend(changed.map(|(_, name)| name));
         keys
     }
 }
@@ -245,6 +256,10 @@ impl Config {
             limits: self.limits,
             metrics: self.metrics.clone(),
             audit: self.audit.clone(),
+            gateway: [
+                self.gateway.as_ref().and_then(|gateway| gateway.listen),
+                self.gateway.as_ref().and_then(GatewayConfig::tls_listen),
+            ],
         }
     }
 
@@ -271,7 +286,8 @@ impl Config {
     pub fn files(&self) -> Vec<PathBuf> {
         let clients = self.clients.values().flat_map(ClientConfig::files);
         let fleet = self.fleet.iter().flat_map(FleetConfig::files);
-        clients.chain(fleet).collect()
+        let gateway = self.gateway.iter().flat_map(GatewayConfig::files);
+        clients.chain(fleet).chain(gateway).collect()
     }
 
     /// Returns the files that must not be the audit file: its own, those that it refers to, and the socket

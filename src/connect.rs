@@ -9,12 +9,14 @@
 //! - `server`: the other end of a connection, and its name in messages.
 //! - `ca_file`: certificates in a file.
 //! - `trust`: the system's trust store, and TLS configurations shared by what they trust.
+//! - `certified_key`: a certificate with its private key.
 //! - `client_certificate`: by which a server recognizes this client.
 //! - `direct`: connections that are not for HTTP, to the store of a fleet.
 //! - `tls_error`: why TLS failed.
 //! - `error`: why there is no connection.
 
 mod ca_file;
+mod certified_key;
 mod client_certificate;
 mod direct;
 mod error;
@@ -39,6 +41,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 use url::{Host, Url};
 
+pub(crate) use certified_key::{PairNames, certified_key};
 pub(crate) use client_certificate::Identity;
 pub(crate) use direct::{DirectConnector, DirectTls};
 pub use error::{ConnectError, ConnectFailure};
@@ -47,6 +50,7 @@ pub use handshake::Diagnosis;
 #[cfg(test)]
 pub(crate) use redact::MAX_TEXT;
 pub(crate) use redact::{Secrets, one_line};
+pub(crate) use trust::provider;
 
 use crate::config::{Naming, Setting};
 use crate::credentials::ProxyLogin;

@@ -6,6 +6,7 @@ mod checked_file;
 mod command;
 mod command_program;
 mod fleet;
+mod gateway;
 mod ini;
 mod paste_mistake;
 #[cfg_attr(windows, path = "credentials/permission_advice_windows.rs")]
@@ -16,6 +17,10 @@ mod secret_text;
 
 pub(crate) use command_program::paste_mistake as command_mistake;
 pub use fleet::{FleetFiles, MIN_FLEET_KEY, fleet_files};
+pub use gateway::{
+    GatewayCertificate, HOST_KEY_BYTES, MAX_HASHES, SecretHash, read_gateway_certificate,
+    read_hash_file, read_host_key,
+};
 pub use paste_mistake::PasteMistake;
 pub use proxy_login::{ProxyLogin, proxy_login};
 
@@ -54,6 +59,9 @@ pub const MAX_CONFIG: usize = 16 * 1024 * 1024;
 
 /// The longest file of certificates that is read, in bytes. All that browsers trust have 250 KiB.
 pub const MAX_CERTIFICATES: usize = 4 * 1024 * 1024;
+
+/// The longest private key that is read, in bytes. One of RSA with 16384 bits has 13 KiB.
+const MAX_PRIVATE_KEY: usize = 64 * 1024;
 
 /// A Domo API client's id and secret.
 #[derive(Clone)]

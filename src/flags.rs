@@ -255,6 +255,66 @@ pub enum Verb {
         #[arg(long)]
         offline: bool,
     },
+    /// Add, list, rotate or remove the applications of the gateway
+    App {
+        /// What to do with them
+        #[command(subcommand)]
+        verb: AppVerb,
+    },
+}
+
+/// What to do with the applications of the gateway.
+#[derive(Debug, Subcommand)]
+pub enum AppVerb {
+    /// Create an application's secret and print it once
+    ///
+    /// Writes the secret's SHA-256 hash to a file beside the config, prints the secret to standard output, and
+    /// the table for the config to standard error. Creates this host's key if it is missing. Never edits the
+    /// config, and refuses an application that has a secret. Root gives the files to the group of the service.
+    ///
+    /// Exit status: 0 written, 74 not written because standard output cannot be written, 78 any other error.
+    Add {
+        /// The application's name: letters, digits, '.', '_' and '-'
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Write the secret to FILE, mode 0600, instead of standard output. FILE must not exist
+        #[arg(long, value_name = "FILE")]
+        secret_file: Option<PathBuf>,
+    },
+    /// List the applications, with their clients and the number of their secrets
+    ///
+    /// Also lists applications that have a hash file beside the config and no table in it. Needs no running
+    /// daemon.
+    ///
+    /// Exit status: 0 listed, 74 standard output cannot be written, 78 any other error.
+    List,
+    /// Create another secret for an application; the previous one stays valid
+    ///
+    /// Prints the new secret like add. An application has at most two secrets: of two, the older one becomes
+    /// invalid. To make all secrets invalid immediately, run remove, then add.
+    ///
+    /// Exit status: 0 written, 74 not written because standard output cannot be written, 78 any other error.
+    Rotate {
+        /// The application's name
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Write the secret to FILE, mode 0600, instead of standard output. FILE must not exist
+        #[arg(long, value_name = "FILE")]
+        secret_file: Option<PathBuf>,
+        /// End a rotation: remove the older of two secrets, and create none
+        #[arg(long, conflicts_with = "secret_file")]
+        finish: bool,
+    },
+    /// Make all secrets of an application invalid
+    ///
+    /// Empties the hash file. Local tokens that were issued for the secrets become invalid as well.
+    ///
+    /// Exit status: 0 removed, 78 any error.
+    Remove {
+        /// The application's name
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
 }
 
 /// The format of log lines.
@@ -295,5 +355,5 @@ the config is invalid, the previous one stays in use.
 EXIT STATUS
 0 stopped; 2 usage error; 70 bug; 75 another daemon serves the socket, the socket was lost, the host \
 is out of resources, or the audit pipe has no reader; 78 invalid config, path or inherited socket, or \
-no client could be loaded. A client that cannot be loaded does not affect the others. For check and \
-init, see their --help.";
+no client could be loaded. A client that cannot be loaded does not affect the others. For check, \
+init and app, see their --help.";

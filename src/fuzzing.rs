@@ -24,6 +24,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::Config;
+use crate::gateway;
 use crate::server;
 use crate::source::{domo, sealing};
 use domo_token_core::fetch_result::FetchError;
@@ -33,7 +34,7 @@ pub use operations::operations;
 type Target = fn(&[u8]);
 
 /// The targets, each with the name of its corpus.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("frames", frames),
     ("config", config),
     ("answers", answers),
@@ -44,6 +45,9 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("heads", heads),
     ("sniff", sniff),
     ("fleet_record", fleet_record),
+    ("gateway_head", gateway_head),
+    ("gateway_chunked", gateway_chunked),
+    ("local_token", local_token),
 ];
 
 /// Frames and messages: what can be decoded comes back as it was.
@@ -173,6 +177,21 @@ pub fn sniff(bytes: &[u8]) {
 /// Records of a fleet: as they are in the store, and what is sealed in them.
 pub fn fleet_record(bytes: &[u8]) {
     sealing::fuzzing::record(bytes);
+}
+
+/// Heads of requests to the gateway, with their path and login.
+pub fn gateway_head(bytes: &[u8]) {
+    gateway::head::fuzzing::head(bytes);
+}
+
+/// Bodies in chunks, in pieces whose length is the first byte.
+pub fn gateway_chunked(bytes: &[u8]) {
+    gateway::chunked::fuzzing::body(bytes);
+}
+
+/// Local tokens that were not issued.
+pub fn local_token(bytes: &[u8]) {
+    gateway::local_token::fuzzing::token(bytes);
 }
 
 /// Durations as people write them.

@@ -13,9 +13,11 @@
 //! - [`api`]: requests and answers, independent of the protocol.
 //! - [`fdstore`]: keeps tokens over a restart of the service, in systemd's file-descriptor store.
 //! - [`health`]: metrics and health over HTTP, on a loopback port.
+//! - [`request_head`]: parses the heads of HTTP requests, for the socket and the gateway.
 //! - [`server`]: the socket: listener, peers, limits, sessions, and the adapters between protocols and the API.
+//! - [`gateway`]: forwards requests of applications to Domo's API.
 //! - [`daemon`]: wiring, reload, shutdown.
-//! - [`commands`]: the commands `check` and `init`.
+//! - [`commands`]: the commands `check`, `init` and `app`.
 //! - `fuzzing`: what fuzzers and their tests call; not in the daemon.
 //!
 //! The crate `domo-token-core` decides, without I/O: schedules, scheduler, policy. A file `NAME_windows.rs`
@@ -42,7 +44,9 @@ pub mod api;
 #[cfg_attr(windows, path = "fdstore_windows.rs")]
 pub mod fdstore;
 pub mod health;
+pub mod request_head;
 pub mod server;
+pub mod gateway;
 pub mod daemon;
 pub mod commands;
 

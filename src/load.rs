@@ -3,6 +3,7 @@
 
 mod config_file;
 mod fleet;
+mod gateway;
 mod proxy_login_fingerprint;
 mod secret_commands;
 
@@ -23,6 +24,7 @@ use domo_token_core::scheduler::ProxyLoginId;
 pub use config_file::{ConfigLoadError, load_config, parse_config};
 pub use fleet::{FleetError, LoadedFleet};
 pub(crate) use fleet::{FleetInputs, FleetProgress, FleetResult, load_fleet, place_of};
+pub use gateway::{GatewayTlsError, LoadedGateway, load_gateway_tls};
 pub(crate) use secret_commands::SecretCommands;
 
 /// Files, each with its stamp from just before it was read.
@@ -140,6 +142,9 @@ pub(crate) struct LoadedConfig {
     pub(crate) candidates: BTreeMap<String, Candidate>,
     /// `None` if the config has no fleet.
     pub(crate) fleet: Option<FleetProgress>,
+    /// `None` if the config has no gateway.
+    #[expect(dead_code, reason = "the gateway, which is not there yet, uses it")]
+    pub(crate) gateway: Option<LoadedGateway>,
 }
 
 impl LoadedConfig {
@@ -168,11 +173,13 @@ impl LoadedConfig {
         }
         let fleet = config.fleet.as_ref();
         let fleet = fleet.map(|fleet| FleetProgress::of(fleet, env, &others, shared));
+        let gateway = config.gateway.as_ref().map(LoadedGateway::new);
         let files = own.into_iter().chain(others).collect();
         let loaded = Self {
             config,
             candidates,
             fleet,
+            gateway,
         };
         (files, loaded)
     }

@@ -3,14 +3,16 @@
 use std::env::var_os;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::process::ExitCode;
 
+use domo_token::commands::app;
 use domo_token::commands::check::{self, Depth};
 use domo_token::commands::init::{self, InitOptions, Written};
 use domo_token::config::named_path::shown_path;
 use domo_token::config::{self, Env};
 use domo_token::daemon::{self, DaemonError, Environment, Options};
-use domo_token::flags::{Flags, LogFormat, Verb};
+use domo_token::flags::{AppVerb, Flags, LogFormat, Verb};
 use domo_token::load::load_config;
 #[cfg(unix)]
 use domo_token::platform::child_processes;
@@ -115,6 +117,7 @@ fn start() -> ExitCode {
             },
             env,
         ),
+        Some(Verb::App { verb }) => app(&options, env, &verb),
     }
 }
 
@@ -172,11 +175,8 @@ fn init(options: &InitOptions, env: Env<'static>) -> ExitCode {
         let ExitError(error, code) = ExitError::of_host(NO_SIGNALS, &error);
         return fail(&error, code);
     }
-    if let Some(path) = config::explicit_config_path(options.config.clone(), env)
-        && let Some(fault) = config::validate_path(&path)
-    {
-        let error = format!("config {}: {fault}", shown_path(&path));
-        return fail(&error, daemon::EX_CONFIG);
+    if let Err(ExitError(error, code)) = validate_config_path(options.config.as_deref(), env) {
+        return fail(&error, code);
     }
     let written = match run_once(init::run(options, env)) {
         Ok(written) => written,
@@ -194,6 +194,32 @@ fn init(options: &InitOptions, env: Env<'static>) -> ExitCode {
             printed
         }
         Err(error) => fail(&error.to_string(), error.exit_code()),
+    }
+}
+
+fn app(options: &Options, env: Env, verb: &AppVerb) -> ExitCode {
+    let config = options.config.as_deref();
+    if let Err(ExitError(error, code)) = validate_config_path(config, env) {
+        return fail(&error, code);
+    }
+    match app::run(verb, config, env, &mut domo_token_stdout::write) {
+        Ok(notes) => {
+            // If standard error is closed, there is only the exit code.
+            write!(io::stderr(), "{notes}").ok();
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error, error.exit_code()),
+    }
+}
+
+fn validate_config_path(flag: Option<&Path>, env: Env) -> Result<(), ExitError> {
+    let path = config::explicit_config_path(flag.map(Path::to_owned), env);
+    match path.and_then(|path| Some((config::validate_path(&path)?, path))) {
+        None => Ok(()),
+        Some((fault, path)) => Err(ExitError(
+            format!("config {}: {fault}", shown_path(&path)),
+            daemon::EX_CONFIG,
+        )),
     }
 }
 

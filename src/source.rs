@@ -2,6 +2,7 @@
 //! tokens that hosts share.
 
 pub mod domo;
+pub(crate) mod key_derivation;
 pub mod sealing;
 pub mod fleet_monitor;
 pub mod fleet;
@@ -14,7 +15,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::config::ClientConfig;
-use crate::connect::Shared;
+use crate::connect::{Connector, Shared};
 use crate::credentials::{Credentials, ProxyLogin};
 use crate::platform::clock::SystemClock;
 use crate::store::redis::RedisStore;
@@ -91,6 +92,11 @@ impl Source {
             client_id: registration.client_id().to_owned(),
             token_url: registration.token_url().to_owned(),
         }
+    }
+
+    /// Returns how it connects to Domo.
+    pub(crate) fn connector(&self) -> &Arc<Connector> {
+        self.domo().connector()
     }
 
     /// Returns the secret, from which the keys that seal shared tokens are derived.

@@ -1,6 +1,7 @@
 //! `domo-tokend check`: validates config and credentials without running on them.
 
 mod fleet;
+mod gateway;
 #[cfg(unix)]
 mod host;
 pub(crate) mod online;
@@ -160,6 +161,7 @@ pub async fn run(options: &Options, env: Env<'static>, depth: Depth, as_service:
         .iter()
         .filter(|notice| !unknown.contains(notice));
     report.warnings.extend(notices.cloned());
+    report.warnings.extend(gateway::covered_rules(&config));
     if as_service && depth != Depth::Syntax {
         report.warnings.extend(hidden_paths(&config));
     }
@@ -187,6 +189,7 @@ pub async fn run(options: &Options, env: Env<'static>, depth: Depth, as_service:
             report.good.extend(good);
             fleet::check_fleet(&config, env, &loaded, sudo, &mut report).await;
         }
+        gateway::check_gateway(&config, sudo, &mut report);
     }
     report
 }
@@ -195,6 +198,8 @@ pub async fn run(options: &Options, env: Env<'static>, depth: Depth, as_service:
 pub use host::problems_of_service;
 #[cfg(unix)]
 use host::{foreign_config, hidden_paths, sudo_command};
+#[cfg(unix)]
+pub(crate) use host::{foreign_owner, needs_root};
 
 /// Returns nothing: on Windows the service has no dedicated user.
 #[must_use]
@@ -202,6 +207,16 @@ use host::{foreign_config, hidden_paths, sudo_command};
 #[expect(clippy::unused_async, reason = "the same signature everywhere")]
 pub async fn problems_of_service(_: &Path, _: Env<'static>) -> Vec<String> {
     Vec::new()
+}
+
+#[cfg(windows)]
+pub(crate) fn foreign_owner(_: &Path) -> Option<(String, String)> {
+    None
+}
+
+#[cfg(windows)]
+pub(crate) fn needs_root(_: &Path) -> bool {
+    false
 }
 
 #[cfg(windows)]

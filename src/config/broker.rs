@@ -118,7 +118,8 @@ impl Validator<'_> {
         {
             return Err(self.error(Some(written.span()), key, fault));
         }
-        self.path_to_make(written, key)
+        let path = self.path_to_make(written, key)?;
+        Ok(path.map(|path| path.path().to_owned()))
     }
 
     fn socket_mode(&self, written: Option<Spanned<String>>) -> Result<u32, ConfigError> {

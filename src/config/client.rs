@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use domo_token_core::access_policy::Access;
-use domo_token_core::masking::MIN_SECRET_CHARS;
 use domo_token_protocol::scope::ScopeSet;
 use schemars::JsonSchema;
 use secrecy::SecretString;
@@ -20,8 +19,7 @@ use super::validate::{
     validate_login_file,
 };
 use super::{
-    ConfigError, CredentialsSource, IdSource, MAX_NAME, Naming, SecretCommand, SecretSource,
-    TOKEN_URL,
+    ConfigError, CredentialsSource, IdSource, Naming, SecretCommand, SecretSource, TOKEN_URL,
 };
 
 const METHODS: [&str; 2] = ["post", "get"];
@@ -34,6 +32,8 @@ pub struct ClientConfig {
     pub endpoint: Endpoint,
     /// Whether secret files may be readable by all.
     pub allow_world_readable_secret: bool,
+    /// Whether its URLs may be plain http to this machine.
+    pub allow_http_loopback: bool,
     /// Whether its tokens are shared with the fleet, if there is one.
     pub shares: bool,
     /// The callers that may have each set; `None` if every caller that can open the socket may have all.
@@ -77,6 +77,7 @@ impl ClientConfig {
             tokens,
             endpoint,
             allow_world_readable_secret: false,
+            allow_http_loopback: false,
             shares: true,
             access: None,
         }
@@ -198,7 +199,7 @@ pub(super) struct RawClient {
     pub(super) access: Option<BTreeMap<Spanned<String>, Spanned<Table<RawRule>>>>,
     /// false: its tokens are not shared with the hosts of `[fleet]` [default: true].
     pub(super) fleet: Option<bool>,
-    /// Permits a `token_url` with plain http to this machine, for tests and the sandbox.
+    /// Permits a `token_url`, and an `upstream` of `[gateway]`, with plain http to this machine, for tests and the sandbox.
     #[serde(default)]
     pub(super) allow_http_loopback: bool,
     /// Permits secret files that all users can read (Docker, Kubernetes).
@@ -215,21 +216,11 @@ impl Validator<'_> {
         let span = raw.span();
         let mut raw = raw.into_inner().0;
         let key = |key: &str| format!("clients.{name}.{key}");
-        let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(allowed) {
-            let problem =
-                format!("a client's name has 1 to {MAX_NAME} letters, digits, '.', '_' or '-'");
-            return Err(self.error(Some(span), "clients", problem));
-        }
-        // Domo's secrets are such digits. The key is masked like each message.
-        if name.len() >= MIN_SECRET_CHARS && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            let hint = self.naming.secret_hint();
-            let problem = format!("looks like a secret ({hint}); give the client another name");
-            return Err(self.error(Some(span), &format!("clients.{name}"), problem));
-        }
+        self.name(name, &span, "clients", "a client's name")?;
         let endpoint = self.endpoint(&mut raw, &key)?;
         let tokens = self.tokens(&raw, &span, &key("tokens"))?;
         let allow_world_readable_secret = raw.allow_world_readable_secret;
+        let allow_http_loopback = raw.allow_http_loopback;
         let shares = raw.fleet.unwrap_or(true);
         let access = raw.access.take();
         let access = access.map(|access| self.access(access, &tokens, &key("access")));
@@ -237,6 +228,7 @@ impl Validator<'_> {
         Ok(ClientConfig {
             access: access.transpose()?,
             allow_world_readable_secret,
+            allow_http_loopback,
             shares,
             ..ClientConfig::new(credentials, tokens, endpoint)
         })

@@ -40,6 +40,7 @@ impl Config {
         };
         let mut client = ClientConfig::new(credentials, env_scopes(env)?, env_endpoint(env)?);
         client.allow_world_readable_secret = env_consent(env)?;
+        client.allow_http_loopback = true;
         let fleet = env_fleet(env)?;
         Ok(Self {
             path: None,
@@ -51,6 +52,7 @@ impl Config {
             audit: AuditSettings::default(),
             notices: fleet.iter().filter_map(FleetConfig::notice).collect(),
             fleet,
+            gateway: None,
             clients: BTreeMap::from([(ENV_CLIENT.to_owned(), client)]),
             stamp: Stamp::default(),
             digest: 0,

@@ -74,7 +74,9 @@ impl Validator<'_> {
 
     pub(super) fn audit(&self, raw: RawAudit) -> Result<AuditSettings, ConfigError> {
         let file = self.path_to_make(raw.file, "audit.file")?;
-        Ok(AuditSettings { file })
+        Ok(AuditSettings {
+            file: file.map(|file| file.path().to_owned()),
+        })
     }
 
     pub(super) fn log(&self, raw: RawLog) -> Result<LogSettings, ConfigError> {

@@ -17,6 +17,7 @@ use toml::Spanned;
 use super::broker::RawBroker;
 use super::client::RawClient;
 use super::fleet::RawFleet;
+use super::gateway::RawGateway;
 use super::limits::RawLimits;
 use super::log_metrics_audit::{RawAudit, RawLog, RawMetrics};
 
@@ -72,6 +73,9 @@ pub(super) struct RawConfig {
     /// The server through which hosts share tokens [default: none].
     #[schemars(with = "Option<RawFleet>")]
     pub(super) fleet: Option<Spanned<Table<RawFleet>>>,
+    /// The local reverse proxy for Domo's SDKs [default: none].
+    #[schemars(with = "Option<RawGateway>")]
+    pub(super) gateway: Option<Spanned<Table<RawGateway>>>,
     /// Domo API clients by name: letters, digits, '.', '_' and '-'.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, RawClient>")]

@@ -3,6 +3,7 @@
 mod callers;
 mod environment;
 mod fleet;
+mod gateway;
 
 use domo_token_protocol::scope::ScopeSet;
 

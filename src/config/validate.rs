@@ -16,17 +16,20 @@ use domo_token_protocol::scope::ScopeSet;
 use toml::Spanned;
 
 use super::parse::RawConfig;
-use super::{AUDIT_IN_USE, ClientConfig, Config, ConfigError, FleetConfig, Naming};
+use super::{
+    AUDIT_IN_USE, ClientConfig, Config, ConfigError, FleetConfig, GatewayConfig, MAX_NAME, Naming,
+};
 use crate::config::named_path::NamedPath;
 use crate::platform::file_watch::Stamp;
 pub(super) use credentials::written;
-use domo_token_core::masking::{HINT, masked};
+use domo_token_core::masking::{HINT, MIN_SECRET_CHARS, masked};
 pub(super) use paths::validate_login_file;
 pub(super) use paths::validate_socket;
 pub use paths::{NOT_THE_LOGIN, validate_path};
 pub(super) use scopes::scope_set;
 pub(super) use url::{
-    fleet_address, fleet_url, login_without_proxy, proxy_url, refuse_proxy_over_http, token_url,
+    fleet_address, fleet_url, login_without_proxy, proxy_url, refuse_proxy_over_http,
+    refuse_upstream_over_proxy, token_url, upstream_url,
 };
 
 /// Validates a parsed config; has its text to report positions.
@@ -70,16 +73,20 @@ impl Validator<'_> {
             }
         };
         notices.extend(fleet.as_ref().and_then(FleetConfig::notice));
+        let metrics = self.metrics(raw.metrics.0)?;
+        let gateway = self.gateway(raw.gateway, &clients, metrics.listen)?;
+        notices.extend(gateway.as_ref().and_then(GatewayConfig::notice));
         let audit_file = raw.audit.0.file.as_ref().map(Spanned::span);
         let config = Config {
             path: Some(self.path.to_owned()),
             broker: self.broker(broker, pipe_group)?,
             limits: self.limits(limits)?,
             default_client,
-            metrics: self.metrics(raw.metrics.0)?,
+            metrics,
             audit: self.audit(raw.audit.0)?,
             log: self.log(log)?,
             fleet,
+            gateway,
             notices,
             clients,
             stamp: Stamp::default(),
@@ -106,12 +113,12 @@ impl Validator<'_> {
         Ok(Some(self.resolve(written.get_ref())))
     }
 
-    /// Returns the path of a file that the daemon creates. A secret in its place would become a file name.
+    /// Returns the path of a file that the daemon or a command creates. A secret in its place would become a file name.
     pub(super) fn path_to_make(
         &self,
         written: Option<Spanned<PathBuf>>,
         key: &str,
-    ) -> Result<Option<PathBuf>, ConfigError> {
+    ) -> Result<Option<NamedPath>, ConfigError> {
         let span = written.as_ref().map(Spanned::span);
         let path = self.path(written, key)?;
         if path.as_ref().is_some_and(NamedPath::is_secret) {
@@ -119,10 +126,31 @@ impl Validator<'_> {
                 format!("looks like a secret ({HINT}); if it is a path, write the full path");
             return Err(self.error(span, key, problem));
         }
-        Ok(path.map(|path| path.path().to_owned()))
+        Ok(path)
     }
 
-    fn resolve(&self, path: &Path) -> NamedPath {
+    /// Checks the name of a table below `key`.
+    pub(super) fn name(
+        &self,
+        name: &str,
+        table: &Range<usize>,
+        key: &str,
+        what: &str,
+    ) -> Result<(), ConfigError> {
+        if let Some(fault) = validate_name(name) {
+            let problem = format!("{what} {fault}");
+            return Err(self.error(Some(table.clone()), key, problem));
+        }
+        // Domo's secrets are such digits. The key is masked like each message.
+        if name.len() >= MIN_SECRET_CHARS && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            let hint = self.naming.secret_hint();
+            let problem = format!("looks like a secret ({hint}); choose another name");
+            return Err(self.error(Some(table.clone()), &format!("{key}.{name}"), problem));
+        }
+        Ok(())
+    }
+
+    pub(super) fn resolve(&self, path: &Path) -> NamedPath {
         let directory = self.path.parent().unwrap_or(Path::new(""));
         NamedPath::new(path, directory, self.naming)
     }
@@ -140,6 +168,14 @@ impl Validator<'_> {
             problem,
         }
     }
+}
+
+/// Returns what is wrong with the name of a client or an application, after a subject.
+#[must_use]
+pub(crate) fn validate_name(name: &str) -> Option<String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let is_valid = (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(allowed);
+    (!is_valid).then(|| format!("has 1 to {MAX_NAME} letters, digits, '.', '_' or '-'"))
 }
 
 /// Returns warnings about scope sets that an access table leaves out.

@@ -4,14 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
-use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::sign::CertifiedKey;
-use rustls::{InconsistentKeys, SignatureScheme};
 
-use super::ca_file;
-use super::trust::provider;
+use super::certified_key::{PairNames, certified_key};
 
 /// A client certificate with its key.
 #[derive(Clone)]
@@ -24,30 +21,11 @@ impl Identity {
     ///
     /// What is wrong with them.
     pub(crate) fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, String> {
-        let chain = ca_file::certificates(certificate, "client_certificate_file")
-            .map_err(|problem| format!("cannot use client_certificate_file: {problem}"))?;
-        let unusable = |problem: &str| format!("cannot use client_key_file: {problem}");
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| {
-            unusable(
-                "it has no private key in PEM without a passphrase; \
-                 remove the passphrase: openssl pkey -in client_key_file -out client_key_file.pem",
-            )
-        })?;
-        let identity = CertifiedKey::from_der(chain, key, &provider());
-        let mismatch = rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch);
-        let identity = identity.map_err(|error| {
-            if error == mismatch {
-                return unusable("it is not the key of the certificate in client_certificate_file");
-            }
-            if matches!(error, rustls::Error::InvalidCertificate(_)) {
-                return "cannot use client_certificate_file: its first certificate is malformed or not of X.509 \
-                        version 3; openssl x509 -req creates version 3 with -extfile"
-                    .to_owned();
-            }
-            unusable(&format!(
-                "{error}; supported are RSA, P-256, P-384 and Ed25519"
-            ))
-        })?;
+        let names = PairNames {
+            certificate: "client_certificate_file",
+            private_key: "client_key_file",
+        };
+        let identity = certified_key(certificate, key, names)?;
         Ok(Self(Arc::new(identity)))
     }
 }
@@ -129,49 +107,5 @@ impl ResolvesClientCert for ClientCertificate {
 
     fn has_certs(&self) -> bool {
         matches!(self.offer, Offer::Sent(_))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rcgen::{CertificateParams, KeyPair};
-
-    use super::*;
-
-    /// By `openssl x509 -req` without `-extfile`.
-    const VERSION_1: &str = "\
------BEGIN CERTIFICATE-----\n\
-MIIBFDCBuwIUHFBn1nr929Wa2drJdBeWo1/aeMcwCgYIKoZIzj0EAwIwDTELMAkG\n\
-A1UEAwwCdjEwHhcNMjYxMTMwMjMwMTA4WhcNMzYxMTI3MjMwMTA4WjANMQswCQYD\n\
-VQQDDAJ2MTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABB8RQeijoJ3JW940jSbC\n\
-2Bki1BlK2sSISbfubmoQemuiEjLcKcMC8pQduDRIpBWNZvJhRuDgigONgP9NjS4F\n\
-dVUwCgYIKoZIzj0EAwIDSAAwRQIgeNaOoSGKEylp5UxmoXym9z6dPoPQzn7IXsvG\n\
-IhlyHaMCIQDkPIAmmLZ5z6hasTRlXinTpAJcGLZf/bfUy3GbQJFKXw==\n\
------END CERTIFICATE-----";
-
-    #[test]
-    fn identity_that_is_unusable_is_explained() {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["host.example".to_owned()]).unwrap();
-        let certificate = params.self_signed(&key).unwrap().pem();
-        let key = key.serialize_pem();
-        let other = KeyPair::generate().unwrap().serialize_pem();
-        let parse = |certificate: &str, key: &str| {
-            Identity::from_pem(certificate.as_bytes(), key.as_bytes()).map(|_| ())
-        };
-        assert_eq!(parse(&certificate, &key), Ok(()));
-        for (certificate, key, expected) in [
-            ("", key.as_str(), "cannot use client_certificate_file: "),
-            (&certificate, "", "it has no private key in PEM"),
-            (&certificate, &other, "it is not the key of the certificate"),
-            (
-                VERSION_1,
-                &key,
-                "openssl x509 -req creates version 3 with -extfile",
-            ),
-        ] {
-            let problem = parse(certificate, key).unwrap_err();
-            assert!(problem.contains(expected), "{problem}");
-        }
     }
 }

@@ -24,8 +24,10 @@ use crate::platform::symlink_chain::symlink_chain;
 /// The users that may read a file. Only its owner may write it in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Readers {
-    /// Its owner, and its group if it is root's.
+    /// Its owner, and its group if it is root's, unless the config allows others.
     Owner,
+    /// Its owner, and its group if it is root's.
+    OwnerAlways,
     /// All users, as the config allows: in containers the mode may not be configurable.
     AllAsConfigured,
     /// All users: it contains no secret.
@@ -207,19 +209,20 @@ pub(super) fn check_access(
         .metadata()
         .map_err(|source| subject.unreadable(source))?;
     let required = match readers {
-        Readers::Owner | Readers::AllAsConfigured => RequiredMode::Secret,
+        Readers::Owner | Readers::OwnerAlways | Readers::AllAsConfigured => RequiredMode::Secret,
         Readers::All => RequiredMode::Unwritable,
     };
     check_owner(&stat, subject, required)?;
     check_writers(&stat, subject, required)?;
     let (mode, group_may_read) = (stat.mode() & 0o7777, stat.uid() == 0);
     let is_open = mode & 0o004 != 0 || (mode & 0o040 != 0 && !group_may_read);
-    if is_open && readers == Readers::Owner {
+    if is_open && matches!(readers, Readers::Owner | Readers::OwnerAlways) {
         let key = subject.naming.choose(
             "set allow_world_readable_secret = true where the mode cannot be changed, or ",
             "set DOMO_ALLOW_WORLD_READABLE_SECRET=1 where the mode cannot be changed, or ",
             "",
         );
+        let key = if readers == Readers::Owner { key } else { "" };
         let problem = format!("mode {mode:04o} lets others read it");
         return Err(subject.unsafe_until(&problem, &stat, required, key));
     }

@@ -4,15 +4,14 @@ use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use super::checked_file::{self, Readers};
-use super::{CredentialsError, MAX_CERTIFICATES, MAX_SECRET, read_secret, unusable};
+use super::{
+    CredentialsError, MAX_CERTIFICATES, MAX_PRIVATE_KEY, MAX_SECRET, read_secret, unusable,
+};
 use crate::config::named_path::NamedPath;
 use crate::config::{Env, FLEET_CA_FILE, FleetConfig, FleetServers, SecretSource};
 
 /// The least length of a key file, in bytes.
 pub const MIN_FLEET_KEY: usize = 32;
-
-/// The longest private key that is read, in bytes. One of RSA with 16384 bits has 13 KiB.
-const MAX_PRIVATE_KEY: usize = 64 * 1024;
 
 const PASSWORD: &str = "fleet password";
 const SENTINEL_PASSWORD: &str = "fleet sentinel password";

@@ -240,6 +240,7 @@ impl ReloadTask {
             config,
             candidates,
             fleet,
+            gateway: _,
         } = match result {
             Ok(loaded) => loaded,
             Err(error) => return self.reject(trigger, &error).await,

@@ -94,7 +94,7 @@ impl Registration {
 
 /// Requests the tokens of one API client from Domo.
 pub struct DomoSource {
-    connector: Connector,
+    connector: Arc<Connector>,
     registration: Registration,
     /// The server's name in messages.
     server_name: String,
@@ -154,7 +154,7 @@ impl DomoSource {
             *ca = Arc::clone(connector.ca());
         }
         Ok(Self {
-            connector,
+            connector: Arc::new(connector),
             registration,
             server_name,
         })
@@ -164,6 +164,11 @@ impl DomoSource {
     #[must_use]
     pub fn registration(&self) -> &Registration {
         &self.registration
+    }
+
+    /// Returns how it connects.
+    pub(super) fn connector(&self) -> &Arc<Connector> {
+        &self.connector
     }
 
     /// Requests one token, once, within `limit`; never retries. Reports that it does, and when a proxy has opened a

@@ -15,12 +15,12 @@ use domo_token_protocol::frame;
 use domo_token_protocol::messages::is_b64token;
 use domo_token_protocol::scope::ScopeSet;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
-use ring::hmac;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
+use super::key_derivation::{enc, hkdf, hmac_sha256};
 use crate::store::MAX_RECORD;
 use domo_token_core::fleet::{NoteRecord, TokenRecord};
 use domo_token_core::token::{MAX_LIFETIME, MAX_TOKEN};
@@ -314,33 +314,4 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(hex, "{byte:02x}"); // A string accepts each write.
         hex
     })
-}
-
-/// Joins parts so that no other parts give the same bytes: the length of each as `u16`, big-endian, and its bytes. No
-/// part has more than 65535 bytes: [`FleetKeys::new`] checks its own, and a scope set has at most 1024.
-fn enc(parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
-    let length = parts.iter().map(|part| 2 + part.len()).sum();
-    let mut joined = Zeroizing::new(Vec::with_capacity(length));
-    for part in parts {
-        let [.., high, low] = part.len().to_be_bytes();
-        joined.extend_from_slice(&[high, low]);
-        joined.extend_from_slice(part);
-    }
-    joined
-}
-
-/// HKDF-SHA256 (RFC 5869) of 32 bytes, which are one block: two HMACs. `ring::hkdf` would return errors that cannot occur
-/// at this length.
-fn hkdf(ikm: &[u8], salt: &[u8], info: &[u8]) -> Zeroizing<Vec<u8>> {
-    let prk = hmac_sha256(salt, &[ikm]);
-    hmac_sha256(&prk, &[info, &[1]])
-}
-
-fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-    let mut context = hmac::Context::with_key(&key);
-    for part in parts {
-        context.update(part);
-    }
-    Zeroizing::new(context.sign().as_ref().to_vec())
 }

@@ -74,7 +74,23 @@ pub fn first_match<'a>(rules: &'a [ApiRule], method: &str, path: &str) -> Option
     rules.iter().find(matches)
 }
 
+impl ApiRule {
+    /// Returns whether each request that `other` matches also matches this rule.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.methods.cover(&other.methods) && self.path.covers(&other.path)
+    }
+}
+
 impl Methods {
+    fn cover(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, _) => true,
+            (Self::These(_), Self::Any) => false,
+            (Self::These(_), Self::These(others)) => others.iter().all(|other| self.contain(other)),
+        }
+    }
+
     /// Returns whether a request with this method is meant.
     #[must_use]
     pub fn contain(&self, method: &str) -> bool {
@@ -86,13 +102,25 @@ impl Methods {
 }
 
 impl PathPattern {
+    /// Returns the pattern before `/**`, and whether it ends with that.
+    fn parts(&self) -> (&str, bool) {
+        match self.0.strip_suffix("/**") {
+            Some(start) => (start, true),
+            None => (self.0.as_str(), false),
+        }
+    }
+
+    /// Returns whether it stands for each path that `other` stands for.
+    fn covers(&self, other: &Self) -> bool {
+        let ((_, takes_rest), (start, has_rest)) = (self.parts(), other.parts());
+        // In its place, `*` of the other pattern is a segment like any other: only `*` matches it.
+        (takes_rest || !has_rest) && self.matches(start)
+    }
+
     /// Returns whether it stands for this path.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
-        let (pattern, takes_rest) = match self.0.strip_suffix("/**") {
-            Some(start) => (start, true),
-            None => (self.0.as_str(), false),
-        };
+        let (pattern, takes_rest) = self.parts();
         let mut segments = path.split('/');
         let is_start = pattern.split('/').all(|wanted| {
             let segment = segments.next();
@@ -186,6 +214,42 @@ mod tests {
             "/v1/datasets/7/data/",
         ] {
             assert!(!data.matches(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn rule_covers_another_if_it_matches_each_request_that_the_other_matches() {
+        let rule = |methods: &str, path: &str| ApiRule {
+            methods: match methods {
+                "*" => Methods::Any,
+                methods => Methods::These(methods.split(' ').map(str::to_owned).collect()),
+            },
+            path: pattern(path),
+            scopes: ScopeSet::parse("data").unwrap(),
+        };
+        for (earlier, later, covers) in [
+            (("*", "/v1/**"), ("GET", "/v1/users/**"), true),
+            (
+                ("GET POST", "/v1/users/**"),
+                ("GET", "/v1/users/*/x/"),
+                true,
+            ),
+            (("*", "/v1/users/**"), ("GET", "/v1/users"), true),
+            (("*", "/v1/users/**"), ("*", "/v1/users/**"), true),
+            (("*", "/v1/*"), ("*", "/v1/users"), true),
+            (("*", "/v1/*/data"), ("*", "/v1/*/data"), true),
+            (("*", "/v1/*/**"), ("*", "/v1/users/**"), true),
+            (("GET", "/v1/**"), ("*", "/v1/users"), false),
+            (("GET", "/v1/**"), ("GET POST", "/v1/users"), false),
+            (("*", "/v1/users/7"), ("*", "/v1/users/*"), false),
+            (("*", "/v1/users/*"), ("*", "/v1/users/**"), false),
+            (("*", "/v1/users"), ("*", "/v1/users/**"), false),
+            (("*", "/v1/users/*"), ("*", "/v1/users/"), false),
+            (("*", "/v1/users/**"), ("*", "/v1/**"), false),
+            (("*", "/v1/users/**"), ("*", "/v1/users2/**"), false),
+        ] {
+            let found = rule(earlier.0, earlier.1).covers(&rule(later.0, later.1));
+            assert_eq!(found, covers, "{earlier:?} {later:?}");
         }
     }
 

@@ -9,7 +9,7 @@ use rustix::process::geteuid;
 use super::fleet::check_fleet;
 use super::{Depth, Report, become_service_user, check_clients};
 use crate::config::{
-    self, ClientConfig, Config, CredentialsSource, Env, FleetConfig, SecretSource,
+    self, ClientConfig, Config, CredentialsSource, Env, FleetConfig, GatewayConfig, SecretSource,
 };
 use crate::credentials::{
     CredentialsError, SERVICE_USER, hidden_by_unit, is_hosts, shell_quoted, user_name,
@@ -34,6 +34,9 @@ pub(super) fn hidden_paths(config: &Config) -> Vec<String> {
     }
     for path in config.fleet.iter().flat_map(FleetConfig::files) {
         warnings.extend(hidden("fleet", &path, MOVE));
+    }
+    for path in config.gateway.iter().flat_map(GatewayConfig::files) {
+        warnings.extend(hidden("gateway", &path, MOVE));
     }
     for (name, client) in &config.clients {
         let what = format!("client \"{name}\"");
@@ -132,8 +135,19 @@ pub(super) fn foreign_config(
         return None;
     };
     let config = config::locate(options.config.clone(), env)?;
+    let (user, sudo) = foreign_owner(&config)?;
+    let shown = config.display().to_string();
+    let command = command(&sudo, Some(config), depth);
+    Some(format!(
+        "config {shown}: belongs to the broker of user {user}; check it as that user: {command}"
+    ))
+}
+
+/// Returns the user whose broker a config belongs to, and how to run a command as that user, if this process is root
+/// and the user is not.
+pub(crate) fn foreign_owner(config: &Path) -> Option<(String, String)> {
     let owner = config.metadata().ok()?.uid();
-    let directory = std::path::absolute(&config)
+    let directory = std::path::absolute(config)
         .ok()?
         .parent()?
         .metadata()
@@ -141,17 +155,19 @@ pub(super) fn foreign_config(
     if owner == 0 || directory.uid() != owner || !geteuid().is_root() {
         return None;
     }
-    let (user, shown) = (user_name(owner), config.display().to_string());
+    let user = user_name(owner);
     // sudo(8): a number is a user after a "#".
     let name = if user == owner.to_string() {
         format!("'#{user}'")
     } else {
         user.clone()
     };
-    let command = command(&format!("sudo -u {name}"), Some(config), depth);
-    Some(format!(
-        "config {shown}: belongs to the broker of user {user}; check it as that user: {command}"
-    ))
+    Some((user, format!("sudo -u {name}")))
+}
+
+/// Returns whether only root can write the files of a config, and this process is another user's.
+pub(crate) fn needs_root(config: &Path) -> bool {
+    is_hosts(config) && !geteuid().is_root()
 }
 
 fn command(sudo: &str, config: Option<PathBuf>, depth: Depth) -> String {

@@ -1,16 +1,14 @@
 //! Writes the config and the secret file, neither over an existing one nor readable by others for an
 //! instant.
 
-use std::fs::File;
-#[cfg(unix)]
-use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretString};
 
 use super::InitError;
 use crate::commands::check;
+use crate::commands::new_file::{self, FileAccess};
 #[cfg(unix)]
 use crate::platform::file_mode;
 
@@ -63,36 +61,12 @@ fn make_directory(directory: &Path, service: Option<u32>) -> io::Result<()> {
     Ok(())
 }
 
-/// Creates a file that only this user can read at first, then with that mode and group; never replaces a file.
 fn create(path: &Path, text: &str, mode: u32, group: Option<u32>) -> io::Result<()> {
-    let mut file = create_closed(path)?;
-    let written = fill(&mut file, text, mode, group);
-    if written.is_err() {
-        // Half a file would prevent the next run.
-        let _ = std::fs::remove_file(path);
-    }
-    written
-}
-
-#[cfg(unix)]
-fn create_closed(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut options = OpenOptions::new();
-    let options = options.write(true).create_new(true).mode(0o600);
-    options.open(path)
-}
-
-#[cfg(windows)]
-use crate::platform::acl::create_closed;
-
-#[cfg_attr(windows, expect(unused_variables, reason = "modes are Unix's"))]
-fn fill(file: &mut File, text: &str, mode: u32, group: Option<u32>) -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{PermissionsExt, fchown};
-        fchown(&*file, None, group)?;
-        file.set_permissions(std::fs::Permissions::from_mode(mode))?;
-    }
-    file.write_all(text.as_bytes())?;
-    file.write_all(if text.ends_with('\n') { b"" } else { b"\n" })
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    let access = FileAccess {
+        mode,
+        user: None,
+        group,
+    };
+    new_file::create(path, &[text.as_bytes(), end.as_bytes()], access)
 }

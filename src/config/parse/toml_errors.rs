@@ -11,14 +11,18 @@ pub(super) const NO_LIST: &str = "wrong type: must be a list";
 /// Returns how to write the list of a key, as the end of a message. The value may be a secret, so it is
 /// not shown.
 pub(super) fn list_like(key: &str) -> &'static str {
-    if key.ends_with(".client_secret_command") || key.ends_with(".password_command") {
-        ", each word an element; write it like [\"pass\", \"show\", \"domo\"]"
-    } else if key.ends_with(".tokens") {
-        "; write it like [\"data\"]"
-    } else if key.ends_with(".sentinels") {
-        "; write it like [\"s1.example:26379\"]"
-    } else {
-        "; write it in brackets, like [\"name\"]"
+    let name = key.rsplit('.').next().unwrap_or_default();
+    match name {
+        "client_secret_command" | "password_command" => {
+            ", each word an element; write it like [\"pass\", \"show\", \"domo\"]"
+        }
+        "tokens" => "; write it like [\"data\"]",
+        "sentinels" => "; write it like [\"s1.example:26379\"]",
+        "methods" => "; write it like [\"GET\"]",
+        "allow" => {
+            "; write it like [{ methods = [\"GET\"], path = \"/v1/datasets/**\", scopes = \"data\" }]"
+        }
+        _ => "; write it in brackets, like [\"name\"]",
     }
 }
 

@@ -1,12 +1,14 @@
 //! What is true of URLs: which ones a client secret may be sent to, and through.
 
 mod fleet;
+mod upstream;
 
 use url::{Host, Url};
 
 use crate::config::{IN_QUOTES, Naming, Setting, TOKEN_URL, is_quoted, without_mark};
 
 pub(in crate::config) use fleet::{fleet_address, fleet_url};
+pub(in crate::config) use upstream::{refuse_upstream_over_proxy, upstream_url};
 
 /// What a URL of a proxy looks like.
 const PROXY_LIKE: &str = "like http://proxy.example:3128";

@@ -30,7 +30,7 @@ pub(crate) fn identity(adjust: impl FnOnce(&mut CertificateParams)) -> Identity 
     let key = KeyPair::generate().unwrap();
     let own = own.signed_by(&key, &authority).unwrap();
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let config = ServerConfig::builder_with_provider(trust::provider())
+    let config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
@@ -54,11 +54,11 @@ pub(crate) fn with_client_certificates(
         roots.add(certificate).unwrap();
     }
     let roots = Arc::new(roots);
-    let mut verifier = WebPkiClientVerifier::builder_with_provider(roots, trust::provider());
+    let mut verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
     if !is_required {
         verifier = verifier.allow_unauthenticated();
     }
-    let builder = ServerConfig::builder_with_provider(trust::provider())
+    let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[version])
         .unwrap()
         .with_client_cert_verifier(verifier.build().unwrap());

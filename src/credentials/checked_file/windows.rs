@@ -24,6 +24,7 @@ pub(in crate::credentials) fn check_access(
                 "",
             ),
         ),
+        Readers::OwnerAlways => (Closed::ToReaders, ""),
         Readers::AllAsConfigured | Readers::All => (Closed::ToWriters, ""),
     };
     if let Some(fault) = acl::fault(file, closed).map_err(unreadable)? {

@@ -1,0 +1,135 @@
+//! Limits on connections. A connection without credentials, which any local process can open, has one of few places,
+//! and loses it to a newer one; with credentials it has a place among the others.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::task::AbortHandle;
+
+/// The most connections.
+const MAX_CONNECTIONS: usize = 256;
+
+/// Of these, the places of connections without credentials.
+const MAX_UNKNOWN: usize = 32;
+
+/// The most connections of one application.
+pub(super) const MAX_PER_APP: usize = 64;
+
+/// The places of all connections.
+#[derive(Debug, Default)]
+pub(super) struct Places(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    known: usize,
+    /// The oldest first.
+    unknown: VecDeque<Arc<Task>>,
+}
+
+/// The task that serves a connection, once it was started.
+type Task = OnceLock<AbortHandle>;
+
+/// The place of a connection, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    places: Arc<Places>,
+    /// `None` once its credentials are known.
+    task: Option<Arc<Task>>,
+}
+
+impl Places {
+    /// Returns a place, and what is to be set to the task that serves its connection. If all places of connections
+    /// without credentials are taken, the oldest of these is closed.
+    pub(super) fn enter(self: &Arc<Self>) -> (Place, Arc<Task>) {
+        let task = Arc::new(Task::new());
+        let mut table = self.table();
+        if table.unknown.len() >= MAX_UNKNOWN
+            && let Some(oldest) = table.unknown.pop_front()
+            && let Some(oldest) = oldest.get()
+        {
+            oldest.abort();
+        }
+        table.unknown.push_back(Arc::clone(&task));
+        let place = Place {
+            places: Arc::clone(self),
+            task: Some(Arc::clone(&task)),
+        };
+        (place, task)
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// Moves to the places of connections with credentials. Returns whether there is one.
+    pub(super) fn authenticate(&mut self) -> bool {
+        let Some(task) = &self.task else {
+            return true;
+        };
+        let mut table = self.places.table();
+        if table.known >= MAX_CONNECTIONS - MAX_UNKNOWN {
+            return false;
+        }
+        table.known += 1;
+        table.unknown.retain(|other| !Arc::ptr_eq(other, task));
+        drop(table);
+        self.task = None;
+        true
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut table = self.places.table();
+        match &self.task {
+            Some(task) => table.unknown.retain(|other| !Arc::ptr_eq(other, task)),
+            None => table.known -= 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn oldest_connection_without_credentials_is_closed() {
+        let places = Arc::new(Places::default());
+        let mut open = Vec::new();
+        for _ in 0..=MAX_UNKNOWN + 1 {
+            let (place, task) = places.enter();
+            let served = tokio::spawn(pending::<()>());
+            task.set(served.abort_handle()).unwrap();
+            open.push((place, served));
+            if open.len() == 1 {
+                assert!(open[0].0.authenticate());
+            }
+        }
+        let (_, second) = &mut open[1];
+        assert!(second.await.unwrap_err().is_cancelled());
+        assert!(!open[0].1.is_finished() && !open[2].1.is_finished());
+    }
+
+    #[test]
+    fn places_are_limited_and_returned() {
+        let places = Arc::new(Places::default());
+        let known = MAX_CONNECTIONS - MAX_UNKNOWN;
+        let mut open: Vec<Place> = Vec::new();
+        for _ in 0..known {
+            let mut place = places.enter().0;
+            assert!(place.authenticate() && place.authenticate());
+            open.push(place);
+        }
+        let mut late = places.enter().0;
+        assert!(!late.authenticate());
+        open.pop();
+        assert!(late.authenticate());
+        drop((open, late));
+        let table = places.table();
+        assert_eq!((table.known, table.unknown.len()), (0, 0));
+    }
+}
