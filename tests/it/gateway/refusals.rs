@@ -37,18 +37,18 @@ impl Origin {
     }
 }
 
-/// Reads heads, whose requests have no body or a chunked one, and answers each.
+/// Reads requests, whose bodies are short and arrive at once, and answers each.
 fn serve(mut stream: TcpStream, answer: &str, record: &Mutex<Vec<String>>) {
     let mut received = Vec::new();
     let mut buffer = [0; 4096];
     while let Ok(read @ 1..) = stream.read(&mut buffer) {
         received.extend_from_slice(&buffer[..read]);
         let text = String::from_utf8_lossy(&received).into_owned();
-        let Some((head, _)) = text.split_once("\r\n\r\n") else {
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
             continue;
         };
-        let is_chunked = head.to_ascii_lowercase().contains("transfer-encoding:");
-        if is_chunked && !text.ends_with("0\r\n\r\n") {
+        let is_posted = head.starts_with("POST");
+        if is_posted && body.is_empty() {
             continue;
         }
         record.lock().unwrap().push(text);
@@ -350,7 +350,8 @@ fn headers_of_hops_proxies_and_ambiguous_names_are_not_forwarded() {
         "accept: application/json",
         "content-encoding: gzip",
         "x-kept: 1",
-        "transfer-encoding: chunked",
+        // A short body is held, so that its length is known.
+        "content-length: 2",
     ] {
         assert_eq!(
             lower.matches(&format!("\n{line}")).count(),
@@ -361,10 +362,7 @@ fn headers_of_hops_proxies_and_ambiguous_names_are_not_forwarded() {
     assert_eq!(lower.matches("\nauthorization:").count(), 1);
     assert!(!head.contains(&token), "the local token stays here");
     assert!(head.contains(sandbox.requests()[0].token.as_deref().unwrap()));
-    assert!(
-        body.starts_with("2\r\n[]\r\n0\r\n") && !body.contains("X-Trailer"),
-        "{body}"
-    );
+    assert_eq!(body, "[]");
 }
 
 #[test]
