@@ -4,6 +4,7 @@ mod error;
 mod services;
 mod clients;
 mod fleet;
+mod gateway;
 pub(crate) mod runtime_directory;
 mod socket_path;
 mod reload;
@@ -35,6 +36,7 @@ use crate::source::Source;
 use clients::{Clients, LoadChange, Rerun};
 pub use error::{DaemonError, EX_CONFIG};
 use fleet::{Fleet, log_fleet_change};
+use gateway::RunningGateway;
 use reload::{ReloadTask, broker_config, log_load_change};
 use services::Services;
 pub use socket_path::check_socket;
@@ -79,16 +81,22 @@ pub async fn run(
     let settings = server_settings(&config, socket.path());
     let (shared, clock) = (Shared::default(), SystemClock::new());
     let started = clock.now();
-    let (files, loaded) = LoadedConfig::new(Arc::new(config), env, &BTreeMap::new(), &shared);
+    let (files, mut loaded) = LoadedConfig::new(Arc::new(config), env, &BTreeMap::new(), &shared);
+    let loaded_gateway = loaded.gateway.take();
     let (config, mut clients, fleet, changes) = first_clients(loaded, env, &shared, &clock)?;
     let broker = broker_config(&config, &clients, &fleet, started, started);
     let broker = broker_with(inherited.stored, broker, &clock);
+    let ports = gateway::bind(inherited.gateway, config.gateway.as_ref())?;
     let mut services = Services::new(&config)?;
     let audit_task = services.start_audit(&broker);
     let of_broker = fleet.share(clients.for_broker(), &broker, started);
     let (engine, handle) = Engine::new(&broker, of_broker);
     let listener = socket.listen(&callers)?;
     log_start(&config, &changes, &socket);
+    let mut gateway = ports.map(|ports| RunningGateway::start(ports, &broker));
+    if let Some(gateway) = &mut gateway {
+        gateway.apply(&config, loaded_gateway, &clients.sources());
+    }
     ready(socket.path());
     systemd::ready(&broker.summary());
 
@@ -112,6 +120,7 @@ pub async fn run(
         config_loaded: started,
         clients,
         fleet,
+        gateway,
         shared,
         commands: SecretCommands::new(),
         config_error: None,

@@ -143,7 +143,6 @@ pub(crate) struct LoadedConfig {
     /// `None` if the config has no fleet.
     pub(crate) fleet: Option<FleetProgress>,
     /// `None` if the config has no gateway.
-    #[expect(dead_code, reason = "the gateway, which is not there yet, uses it")]
     pub(crate) gateway: Option<LoadedGateway>,
 }
 

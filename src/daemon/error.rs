@@ -40,6 +40,23 @@ pub enum DaemonError {
         address: SocketAddr,
         source: io::Error,
     },
+    #[error("{key} {address}: {source}; free the port, or choose another one")]
+    Gateway {
+        key: &'static str,
+        address: SocketAddr,
+        source: io::Error,
+    },
+    /// systemd passed a port of this name, but the config has no gateway.
+    #[error(
+        "descriptor {0:?}: the config has no [gateway]; add the table, or disable the socket unit"
+    )]
+    UnusedPort(&'static str),
+    /// systemd passed a port for TLS, but the config has no certificate.
+    #[error(
+        "descriptor \"gateway-tls\": [gateway] has no tls_cert_file; set tls_listen, tls_cert_file and \
+         tls_key_file, or disable the socket unit"
+    )]
+    NoCertificate,
     /// The audit file can't be written.
     #[error("audit.file {path}: {source}{}", audit_advice(.source), path = .path.display())]
     Audit { path: PathBuf, source: io::Error },
@@ -92,7 +109,9 @@ impl DaemonError {
             | Self::SocketLost(_)
             | Self::Exhausted(_) => 75,
             Self::Audit { source, .. } if has_no_reader(source) => 75,
-            Self::Metrics { source, .. } | Self::Audit { source, .. }
+            Self::Metrics { source, .. }
+            | Self::Gateway { source, .. }
+            | Self::Audit { source, .. }
                 if descriptors::is_exhausted(source) =>
             {
                 75
@@ -103,6 +122,9 @@ impl DaemonError {
             | Self::NoClient(_)
             | Self::Group(_)
             | Self::Metrics { .. }
+            | Self::Gateway { .. }
+            | Self::UnusedPort(_)
+            | Self::NoCertificate
             | Self::Audit { .. }
             | Self::NoSocket(_)
             | Self::SocketPath(_) => EX_CONFIG,

@@ -15,6 +15,7 @@ use tracing::{debug, error, info, warn};
 
 use super::clients::{Clients, LoadChange, Rerun};
 use super::fleet::{Fleet, FleetChange, log_fleet_change};
+use super::gateway::RunningGateway;
 use super::{DaemonError, Options};
 use crate::broker::{AccessTables, Broker, BrokerConfig, DaemonInfo, EngineHandle};
 use crate::config::{Config, Env, StartSettings};
@@ -74,6 +75,7 @@ pub(super) struct ReloadTask {
     pub(super) config_loaded: BootTime,
     pub(super) clients: Clients<Source>,
     pub(super) fleet: Fleet,
+    pub(super) gateway: Option<RunningGateway>,
     /// What all connections share.
     pub(super) shared: Shared,
     pub(super) commands: SecretCommands,
@@ -191,8 +193,12 @@ impl ReloadTask {
         reasons
     }
 
-    async fn stop(&self, engine: JoinHandle<()>) -> Result<(), DaemonError> {
+    async fn stop(&mut self, engine: JoinHandle<()>) -> Result<(), DaemonError> {
         systemd::stopping();
+        // While its requests end, they may need another token.
+        if let Some(gateway) = self.gateway.take() {
+            gateway.finish().await;
+        }
         self.engine.stop().await;
         engine.await.map_err(|_panicked| DaemonError::Bug)
     }
@@ -240,7 +246,7 @@ impl ReloadTask {
             config,
             candidates,
             fleet,
-            gateway: _,
+            gateway,
         } = match result {
             Ok(loaded) => loaded,
             Err(error) => return self.reject(trigger, &error).await,
@@ -280,6 +286,9 @@ impl ReloadTask {
         let is_applied = retries || !changes.iter().all(is_unchanged) || !is_same_fleet;
         self.config = config;
         self.run_commands(to_run);
+        if let Some(running) = &mut self.gateway {
+            running.apply(&self.config, gateway, &self.clients.sources());
+        }
         if !is_applied {
             return;
         }
@@ -293,6 +302,9 @@ impl ReloadTask {
     }
 
     async fn configure(&mut self) {
+        if let Some(gateway) = &self.gateway {
+            gateway.refresh(&self.config, &self.clients.sources());
+        }
         let clients = self.clients.for_broker();
         let clients = self.fleet.share(clients, &self.broker, self.clock.now());
         self.engine.configure(clients, self.broker_config()).await;
