@@ -19,6 +19,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::process::in_shell_after;
+use super::wait::until;
 use super::{CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, chmod, folder, print_skip};
 
 /// The application of most tests.
@@ -35,6 +36,18 @@ pub(crate) fn builder(lifetime: Duration) -> Builder {
     Sandbox::builder()
         .client(CLIENT_ID, CANARY_SECRET, &["data", "user", "dashboard"])
         .lifetime(lifetime)
+}
+
+/// Waits for the token of the sandbox with that scope, and returns it.
+pub(crate) fn real_token(sandbox: &Sandbox, scope: &str) -> String {
+    until(|| {
+        let requests = sandbox.requests();
+        let mut issued = requests
+            .iter()
+            .filter(|seen| seen.scope.as_deref() == Some(scope));
+        let token = issued.find_map(|seen| seen.token.clone());
+        token.ok_or("no token was issued")
+    })
 }
 
 /// An application of the config: its name, and the client and server that it uses.

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use domo_sandbox::Sandbox;
 
-use crate::common::gateway::{APP, Gateway, Sdk, builder, found_in_memory, python};
+use crate::common::gateway::{APP, Gateway, Sdk, builder, found_in_memory, python, real_token};
 use crate::common::{CANARY_SECRET, HOUR, metrics, print_skip};
 
 /// The end of each token that the sandbox has issued: its signature, which no other token has.
@@ -29,7 +29,7 @@ fn tokens_and_secrets_are_in_no_response_log_metric_or_audit_line() {
     );
     let gateway = Gateway::with_lines(&sandbox, &sandbox.url(""), &lines);
     let local = gateway.local_token("data");
-    let real = sandbox.requests()[0].token.clone().unwrap();
+    let real = real_token(&sandbox, "data");
     let wrong_secret = gateway.token_request("wrong", "data");
     assert_eq!(wrong_secret.status(), 400);
     let wrong_scope = gateway.token_request(&gateway.secret, "audit");
