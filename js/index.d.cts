@@ -107,6 +107,21 @@ export interface BrokerStatus {
   default_client: string | null;
   /** The fleet with which the daemon shares tokens. */
   fleet: FleetStatus | null;
+  /** The applications of the gateway, at most 100. Empty for users other than root and the daemon's. */
+  apps: AppStatus[];
+  /** How many applications there are beyond these. */
+  more_apps: number;
+}
+
+/** An application of the gateway. */
+export interface AppStatus {
+  name: string;
+  client: string;
+  /** When its last request ended, in seconds since 1970. */
+  last_used_at: number | null;
+  connections: number;
+  /** Why its requests fail, if an error in the config or its files disables it. */
+  error: string | null;
 }
 
 /** The store through which the hosts of a fleet share tokens. */

@@ -4,6 +4,7 @@
 //! task. [`Engine`] is the loop that sends token requests and waits for timers.
 
 pub mod app_usage;
+mod app_status;
 mod audit;
 mod broker_config;
 mod did_you_mean;
@@ -140,6 +141,12 @@ impl<C: Clock> Broker<C> {
     #[must_use]
     pub fn now(&self) -> BootTime {
         self.0.clock.now()
+    }
+
+    /// Returns the wall clock's time since 1970.
+    #[must_use]
+    pub fn wall(&self) -> Duration {
+        self.0.clock.wall()
     }
 
     /// Returns whether callers must be looked up in the user database.

@@ -44,6 +44,7 @@ impl State {
     pub(super) fn status_for(&self, caller: &Caller) -> BrokerStatus {
         let mut status = self.config.daemon.status.clone();
         status.fleet = self.fleet_status_for(caller);
+        (status.apps, status.more_apps) = self.apps_for(caller);
         if status.config_error.is_some() && self.hides_any(caller) {
             let message = "the config file is invalid; the previous config is in use";
             status.config_error = Some(message.to_owned());

@@ -108,7 +108,7 @@ impl<C: Clock> Broker<C> {
             audit_lost: self.0.audit.get().map(Audit::lost),
             log_dropped: dropped_lines(),
             fleet: state.fleet.as_deref().map(Fleet::new),
-            apps: state.apps.clone(),
+            apps: state.visible_apps(caller).to_vec(),
         }
     }
 }

@@ -449,8 +449,7 @@ pub(super) fn broker_config(
         started,
         config_path: config_path.map(|path| path.display().to_string()),
         config_loaded: loaded,
-        config_error: None,
-        fleet: None,
+        ..BrokerStatus::default()
     };
     BrokerConfig {
         daemon: DaemonInfo {

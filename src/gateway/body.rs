@@ -88,7 +88,7 @@ pub(super) async fn receive(
         let part = framing.decode(&mut app.buffer);
         let part = part.map_err(|error| match error {
             PumpError::Malformed(error) => AppError::Malformed(error),
-            PumpError::Read(_) | PumpError::Write(_) => AppError::Disconnected,
+            PumpError::Read | PumpError::Write(_) => AppError::Disconnected,
         })?;
         bytes.extend_from_slice(app.buffer.slice(&part.data));
         if part.is_last {

@@ -4,15 +4,17 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::UNIX_EPOCH;
 
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::Gateway;
 use super::alarm::Alarm;
 use super::buffer::Link;
-use super::decision::{Decision, decide};
+use super::decision::{Decision, Login, decide};
 use super::error::{Refusal, Toe};
 use super::exchange::{Exchange, Failure};
 use super::head::{self, MAX_HEAD};
@@ -23,11 +25,10 @@ use super::request::Forwarded;
 use super::session::{self, AppError, Session};
 use super::settings::App;
 use super::upstream::UpstreamError;
-use super::{Gateway, head::storage};
 use crate::audit::AppRequest;
 use crate::broker::app_usage::AppConnection;
 use crate::connect::Stream;
-use crate::platform::clock::{BootTime, Clock, timer_now, wall_now};
+use crate::platform::clock::{BootTime, Clock, timer_now};
 use crate::request_head::{BodyLength, empty_lines};
 
 /// The status by which a request is recorded whose application disconnected before the response.
@@ -47,6 +48,14 @@ pub(super) enum Next {
     Abort,
 }
 
+/// What the head of a request results in.
+struct Received {
+    decision: Decision,
+    has_body: bool,
+    /// Whether the application ends the connection after this request.
+    closes: bool,
+}
+
 /// A request that the gateway itself answers.
 pub(super) struct Answered<'a> {
     pub(super) path: &'a str,
@@ -62,6 +71,8 @@ pub(super) struct Connection<C> {
     pub(super) alarm: Alarm,
     scheme: Scheme,
     place: Place,
+    /// The last valid local token.
+    login: Option<Login>,
     /// The application that it was counted for.
     app: Option<(Arc<App>, AppConnection)>,
     /// When the head must be complete.
@@ -83,6 +94,7 @@ impl<C: Clock> Connection<C> {
             alarm: Alarm::new(deadline),
             scheme,
             place,
+            login: None,
             app: None,
             deadline,
         }
@@ -153,18 +165,14 @@ impl<C: Clock> Connection<C> {
     }
 
     async fn serve_request(&mut self, length: usize, stop: &CancellationToken) -> Next {
-        let bytes = self.link.buffer.content().get(..length);
-        let bytes = bytes.unwrap_or_default();
-        let mut storage = storage();
-        let head = match head::parse(bytes, &mut storage) {
-            Ok(head) => head,
+        let received = match self.receive(length) {
+            Ok(received) => received,
             Err(refusal) => return self.refuse_head(&refusal).await,
         };
-        let decision = decide(&head, &self.gateway.state(), self.scheme.name());
-        let has_body = head.body != BodyLength::None;
-        let closes = head.closes || stop.is_cancelled();
         self.link.buffer.consume(length);
-        match decision {
+        let closes = received.closes || stop.is_cancelled();
+        let has_body = received.has_body;
+        match received.decision {
             Decision::Forward(request) => {
                 if let Err(refusal) = self.join(&request.app) {
                     let answered = Answered {
@@ -190,6 +198,21 @@ impl<C: Clock> Connection<C> {
                 self.refuse(&refused.refusal, answered).await
             }
         }
+    }
+
+    /// Parses the head of that length, and decides about the request. Not asynchronous, so that connections do not keep the
+    /// space for the fields.
+    fn receive(&mut self, length: usize) -> Result<Received, Refusal> {
+        let bytes = self.link.buffer.content().get(..length);
+        let mut storage = head::storage();
+        let head = head::parse(bytes.unwrap_or_default(), &mut storage)?;
+        let now = self.gateway.0.broker.wall();
+        let state = self.gateway.state();
+        Ok(Received {
+            has_body: head.body != BodyLength::None,
+            closes: head.closes,
+            decision: decide(&head, &state, self.scheme.name(), now, &mut self.login),
+        })
     }
 
     /// Counts the connection for an application with valid credentials, until it uses another one's.
@@ -270,16 +293,16 @@ impl<C: Clock> Connection<C> {
         let closes = answered.closes || refusal.must_close();
         let toe = Toe(fastrand::u64(..));
         debug!(status = refusal.status().0, %toe, "refused a request of an application: {refusal}");
-        let delivery = Self::delivery(answered.is_head, closes);
+        let delivery = self.delivery(answered.is_head, closes);
         let response = refusal.response(answered.path, toe, delivery);
         self.respond(&response, closes).await
     }
 
-    pub(super) fn delivery(is_head: bool, closes: bool) -> Delivery {
+    pub(super) fn delivery(&self, is_head: bool, closes: bool) -> Delivery {
         Delivery {
             is_head,
             closes,
-            now: wall_now(),
+            now: UNIX_EPOCH + self.gateway.0.broker.wall(),
         }
     }
 

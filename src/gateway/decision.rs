@@ -2,7 +2,9 @@
 //! permits it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use domo_token_protocol::scope::ScopeSet;
 use zeroize::Zeroizing;
 
 use super::error::Refusal;
@@ -10,7 +12,6 @@ use super::head::Head;
 use super::local_token::{self, InvalidToken, Verified};
 use super::request::Forwarded;
 use super::settings::{App, State};
-use crate::platform::clock::{since_1970, wall_now};
 use crate::request_head::BodyLength;
 
 /// What is done with a request.
@@ -41,8 +42,26 @@ pub(super) struct ReceivedHead {
     pub(super) is_awaited: bool,
 }
 
-/// Decides about a request that was sent by `scheme`.
-pub(super) fn decide(head: &Head<'_, '_>, state: &State, scheme: &str) -> Decision {
+/// What a valid local token permits, and when that was verified. Within the same second and with the same settings the
+/// same token is valid, too: a busy connection verifies it once a second.
+pub(super) struct Login {
+    /// The value of `Authorization`.
+    value: Zeroizing<Vec<u8>>,
+    verified_s: u64,
+    /// Of the settings.
+    generation: u64,
+    app: Arc<App>,
+    scopes: ScopeSet,
+}
+
+/// Decides about a request that was sent by `scheme`, at `now` since 1970. `login` is the last one of its connection.
+pub(super) fn decide(
+    head: &Head<'_, '_>,
+    state: &State,
+    scheme: &str,
+    now: Duration,
+    login: &mut Option<Login>,
+) -> Decision {
     if head.target.is_token_endpoint() {
         return Decision::Token(ReceivedHead {
             method: head.method.to_owned(),
@@ -62,28 +81,46 @@ pub(super) fn decide(head: &Head<'_, '_>, state: &State, scheme: &str) -> Decisi
             app,
         })
     };
-    let (app, verified) = match authenticate(head, state) {
-        Ok(found) => found,
+    let Login { app, scopes, .. } = match authenticate(head, state, now.as_secs(), login) {
+        Ok(login) => login,
         Err(invalid) => return refuse(Refusal::Token(invalid), None),
     };
-    let Some((scopes, token_request)) = app.rule(head.method, head.target.path) else {
+    let app = Arc::clone(app);
+    let Some((needed, token_request)) = app.rule(head.method, head.target.path) else {
         return refuse(Refusal::NoRule, Some(app));
     };
-    if !scopes.missing_from(&verified.scopes).is_empty() {
-        let refusal = Refusal::MissingScopes(scopes.clone());
+    if !needed.missing_from(scopes).is_empty() {
+        let refusal = Refusal::MissingScopes(needed.clone());
         return refuse(refusal, Some(app));
     }
     let token_request = Arc::clone(token_request);
     Decision::Forward(Forwarded::new(head, app, token_request, scheme))
 }
 
-fn authenticate(head: &Head<'_, '_>, state: &State) -> Result<(Arc<App>, Verified), InvalidToken> {
+fn authenticate<'l>(
+    head: &Head<'_, '_>,
+    state: &State,
+    now_s: u64,
+    login: &'l mut Option<Login>,
+) -> Result<&'l Login, InvalidToken> {
     let value = head.authorization.ok_or(InvalidToken::Missing)?;
+    let is_same = |login: &Login| {
+        login.verified_s == now_s
+            && login.generation == state.generation
+            && login.value.as_slice() == value
+    };
+    if let Some(last) = login.take().filter(is_same) {
+        return Ok(login.insert(last));
+    }
     let token = local_token::bearer(value)?;
     let keys = |name: &str| state.apps.get(name).map(|app| Arc::clone(&app.keys));
-    let now = since_1970(wall_now()).as_secs();
-    let verified = local_token::verify(token, keys, now)?;
-    let app = state.apps.get(&verified.app);
-    let app = app.ok_or(InvalidToken::UnknownApp)?;
-    Ok((Arc::clone(app), verified))
+    let Verified { app, scopes } = local_token::verify(token, keys, now_s)?;
+    let app = state.apps.get(&app).ok_or(InvalidToken::UnknownApp)?;
+    Ok(login.insert(Login {
+        value: Zeroizing::new(value.to_vec()),
+        verified_s: now_s,
+        generation: state.generation,
+        app: Arc::clone(app),
+        scopes,
+    }))
 }

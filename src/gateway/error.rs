@@ -133,7 +133,7 @@ impl fmt::Display for Refusal {
             Self::BodyTooLong => "the body of a token request has at most 8 KiB",
             Self::Late => "the request did not arrive in time",
             Self::NoRule => "no rule of the application allows this method and path",
-            Self::Busy => "connection limit of the gateway reached",
+            Self::Busy => "the gateway is busy: its limit of connections or buffers is reached",
             Self::NoAnswer => "Domo did not answer in time",
             Self::GrantType => "grant_type must be client_credentials",
             Self::ScopeSyntax => "scope must be names of scopes, separated by spaces",

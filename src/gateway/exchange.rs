@@ -153,7 +153,8 @@ impl<C: Clock> Exchange<'_, '_, C> {
             if !server.is_reused || upload.has_written() {
                 return Err(upstream.failure(&server, &error).into());
             }
-            let connected = self.session.while_connected(upstream.connect());
+            let connecting = Box::pin(upstream.connect());
+            let connected = self.session.while_connected(connecting);
             server = connected.await??;
         }
     }
@@ -252,7 +253,7 @@ impl Relay<'_, '_> {
         if self.upload.is_active() && !self.upload.is_gated {
             let stream = &mut *server.link.stream;
             let sent = self.upload.poll(context, app, stream, usage);
-            if let Poll::Ready(Err(PumpError::Read(_) | PumpError::Malformed(_))) = sent {
+            if let Poll::Ready(Err(PumpError::Read | PumpError::Malformed(_))) = sent {
                 return Poll::Ready(Err(()));
             }
         }

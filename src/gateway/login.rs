@@ -20,7 +20,7 @@ use super::token_endpoint::{
     MAX_BODY, RawRequest, TokenRequest, token_response, wrong_credentials,
 };
 use super::upload::CONTINUE;
-use crate::platform::clock::{Clock, since_1970, wall_now};
+use crate::platform::clock::Clock;
 use crate::request_head::BodyLength;
 
 /// What a request for a token results in.
@@ -106,14 +106,14 @@ impl<C: Clock> Connection<C> {
             Err(refusal) => return Login::Refused(refusal),
         };
         let id = TokenId(fastrand::u128(..));
-        let now = since_1970(wall_now()).as_secs();
+        let now = self.gateway.0.broker.wall().as_secs();
         let token = issue(app.name(), &scopes, id, key, now);
         debug!(
             app = app.name(),
             scopes = scopes.as_str(),
             "issued a local token"
         );
-        let delivery = Self::delivery(false, closes);
+        let delivery = self.delivery(false, closes);
         Login::Issued(token_response(&token, &scopes, id, delivery))
     }
 

@@ -29,7 +29,7 @@ pub(super) enum Encoding {
 #[derive(Debug)]
 pub(super) enum PumpError {
     /// The sender has closed the connection, or it failed.
-    Read(io::Error),
+    Read,
     /// The framing is invalid.
     Malformed(ChunkError),
     /// The receiver has closed the connection, or it failed.
@@ -114,7 +114,8 @@ impl Pump {
             encoding,
             out: 0..0,
             is_complete: false,
-            is_flushed: true,
+            // The head before the body was not flushed.
+            is_flushed: false,
             moved: 0,
         }
     }
@@ -139,7 +140,6 @@ impl Pump {
         if !buffer.is_empty() {
             self.next_part(buffer, on_data)?;
         }
-        self.is_flushed = false;
         Ok(std::mem::take(&mut self.out))
     }
 
@@ -176,7 +176,7 @@ impl Pump {
                 {
                     self.end(&mut from.buffer)?;
                 }
-                Err(error) => return Poll::Ready(Err(PumpError::Read(error))),
+                Err(_) => return Poll::Ready(Err(PumpError::Read)),
             }
         }
     }
@@ -221,7 +221,7 @@ impl Pump {
     /// Ends a body at the end of its connection.
     fn end(&mut self, buffer: &mut Buffer) -> Result<(), PumpError> {
         if !matches!(self.framing, Framing::UntilClose) {
-            return Err(PumpError::Read(io::ErrorKind::UnexpectedEof.into()));
+            return Err(PumpError::Read);
         }
         self.is_complete = true;
         if self.encoding == Encoding::Chunked {

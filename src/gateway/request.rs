@@ -29,8 +29,6 @@ pub(super) struct Forwarded {
     pub(super) body: BodyLength,
     /// Whether the application waits for the permission to send its body.
     pub(super) is_awaited: bool,
-    /// Whether its connection ends after the response.
-    pub(super) closes: bool,
     /// Whether Domo may answer 406 instead of 401.
     accepts_csv: bool,
     /// The head for the server, without credentials and framing.
@@ -68,7 +66,6 @@ impl Forwarded {
             base: format!("{scheme}://{host}"),
             body: head.body,
             is_awaited: head.expects_continue,
-            closes: head.closes,
             accepts_csv: fields.all("accept").any(accepts_csv),
             start,
             app,

@@ -47,6 +47,8 @@ pub struct AppSettings {
 /// The applications.
 #[derive(Default)]
 pub(super) struct State {
+    /// Increases with each change of the settings.
+    pub(super) generation: u64,
     pub(super) apps: BTreeMap<String, Arc<App>>,
     pub(super) tls: Option<Arc<ServerConfig>>,
 }
@@ -82,6 +84,7 @@ impl State {
             (name, Arc::new(App::new(settings, previous, timing)))
         });
         Self {
+            generation: previous.generation + 1,
             apps: apps.collect(),
             tls: settings.tls,
         }

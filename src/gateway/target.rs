@@ -105,13 +105,12 @@ fn check_encoding(path: &str) -> Result<(), TargetError> {
 
 /// Returns whether a segment is `.` or `..` for a server that removes path parameters first, as servlet containers do.
 fn is_dot_segment(segment: &str) -> bool {
-    let end = segment
-        .find(';')
-        .into_iter()
-        .chain(segment.to_ascii_lowercase().find("%3b"))
-        .min();
-    let name = segment.get(..end.unwrap_or(segment.len()));
-    matches!(name, Some("." | ".."))
+    let Some(rest) = segment.strip_prefix('.') else {
+        return false;
+    };
+    let rest = rest.strip_prefix('.').unwrap_or(rest);
+    let is_encoded = |start: &str| start.eq_ignore_ascii_case("%3b");
+    rest.is_empty() || rest.starts_with(';') || rest.get(..3).is_some_and(is_encoded)
 }
 
 #[cfg(test)]
@@ -178,6 +177,7 @@ mod tests {
             ("/v1/users/..;/datasets", DotSegment),
             ("/v1/users/..;a=b/datasets", DotSegment),
             ("/v1/users/..%3B/datasets", DotSegment),
+            ("/v1/users/..%3b", DotSegment),
             ("/v1/users/.;", DotSegment),
             ("/v1/users/%2e%2e/datasets", Encoded),
             ("/v1/users/.%2E/datasets", Encoded),

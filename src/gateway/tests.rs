@@ -6,7 +6,13 @@
     reason = "in a test, what fails says so"
 )]
 
+mod bodies;
+mod connections;
+mod limits;
+mod logins;
+mod rejected_tokens;
 mod requests;
+mod responses;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -29,7 +35,7 @@ use crate::broker::{BrokerConfig, Engine};
 use crate::config::Config;
 use crate::connect;
 use crate::credentials::{Credentials, SecretHash};
-use crate::platform::clock::{SystemClock, since_1970, wall_now};
+use crate::platform::clock::SystemClock;
 use crate::source::{Source, TokenSource};
 
 /// Longer than anything here takes.
@@ -115,10 +121,10 @@ impl Fixture {
         };
         let broker = Broker::new(SystemClock::new(), 1, BrokerConfig::default());
         let clients = vec![(spec, Some(Arc::clone(&tokens)))];
-        let (engine, _handle) = Engine::new(&broker, clients);
+        let (engine, handle) = Engine::new(&broker, clients);
         let engine = tokio::spawn(async move {
-            let _handle = _handle;
             engine.run().await;
+            drop(handle);
         });
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut timing = Timing::default();
@@ -131,8 +137,8 @@ impl Fixture {
             tls: Vec::new(),
         };
         let stop = CancellationToken::new();
-        let (served, stopped) = (gateway.clone(), stop.clone());
-        let serving = tokio::spawn(async move { served.serve(listeners, stopped).await });
+        let (running, until) = (gateway.clone(), stop.clone());
+        let serving = tokio::spawn(async move { running.serve(listeners, until).await });
         let config = config("", server.local_addr().unwrap());
         let credentials = Credentials {
             client_id: "id".to_owned(),
@@ -157,6 +163,10 @@ impl Fixture {
 
     /// Applies a config with these keys of the application.
     pub(super) fn apply(&self, keys: &str) {
+        self.gateway.apply(self.settings(keys));
+    }
+
+    pub(super) fn settings(&self, keys: &str) -> GatewaySettings {
         let config = config(keys, self.server.local_addr().unwrap());
         let app = |(name, config)| AppSettings {
             name,
@@ -165,10 +175,10 @@ impl Fixture {
             key: Ok(Arc::new(KEY.into())),
             config,
         };
-        self.gateway.apply(GatewaySettings {
+        GatewaySettings {
             apps: config.gateway.unwrap().apps.into_iter().map(app).collect(),
             tls: None,
-        });
+        }
     }
 
     pub(super) async fn app(&self) -> Peer {
@@ -210,7 +220,7 @@ fn config(keys: &str, server: SocketAddr) -> Config {
 /// Returns a local token of `etl` for these scopes, issued so many seconds ago.
 pub(super) fn local_token(scopes: &str, age_s: u64) -> String {
     let key = SigningKey::derive(&KEY, "etl", &SecretHash::of(SECRET));
-    let now = since_1970(wall_now()).as_secs() - age_s;
+    let now = SystemClock::new().wall().as_secs() - age_s;
     let scopes = ScopeSet::parse(scopes).unwrap();
     issue("etl", &scopes, TokenId(1), &key, now).to_string()
 }

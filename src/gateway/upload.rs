@@ -163,7 +163,7 @@ impl<'a> Upload<'a> {
         };
         let written = poll_write_parts(context, server, [self.head, first], &mut self.written);
         ready!(written).map_err(PumpError::Write)?;
-        let RequestBody::Streamed { pump, .. } = &mut *self.body else {
+        let RequestBody::Streamed { pump, start, .. } = &mut *self.body else {
             return Pin::new(server)
                 .poll_flush(context)
                 .map_err(PumpError::Write);
@@ -172,7 +172,9 @@ impl<'a> Upload<'a> {
             ready!(Pin::new(server).poll_flush(context)).map_err(PumpError::Write)?;
             return Poll::Pending;
         }
-        ready!(poll_permission(context, app, &mut self.permission)).map_err(PumpError::Read)?;
+        // It was sent, and is not needed any more.
+        *start = Vec::new();
+        ready!(poll_permission(context, app, &mut self.permission)).map_err(|_| PumpError::Read)?;
         let count = &mut |bytes| usage.count_bytes(Direction::Sent, bytes as u64);
         pump.poll(context, app, server, count)
     }

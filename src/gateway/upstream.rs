@@ -89,7 +89,8 @@ impl Upstream {
     pub(super) async fn connection(&self) -> Result<ServerLink, UpstreamError> {
         loop {
             let Some((mut server, _)) = self.idle().links.pop() else {
-                return self.connect().await;
+                // Boxed, because most requests need none of its memory.
+                return Box::pin(self.connect()).await;
             };
             let is_usable = poll_fn(|context| {
                 let is_closed = server.link.poll_closed(context).is_ready();

@@ -125,7 +125,7 @@ impl Wait {
             Poll::Ready(Err(PumpError::Malformed(error))) => {
                 return Err(AttemptError::App(AppError::Malformed(error)));
             }
-            Poll::Ready(Err(PumpError::Read(_))) => {
+            Poll::Ready(Err(PumpError::Read)) => {
                 return Err(AttemptError::App(AppError::Disconnected));
             }
             // If the server receives nothing more, it may have answered before.
@@ -146,9 +146,9 @@ impl Wait {
     ) -> Poll<Result<(), AttemptError>> {
         let link = &mut server.link;
         loop {
-            let content = link.buffer.content();
-            match request_head::length(content, self.searched, MAX_HEAD) {
-                Ok(None) => self.searched = content.len(),
+            let received = link.buffer.content();
+            match request_head::length(received, self.searched, MAX_HEAD) {
+                Ok(None) => self.searched = received.len(),
                 // Too long a head is an error of the parser, too.
                 Ok(Some(_)) | Err(_) => return Poll::Ready(Ok(())),
             }

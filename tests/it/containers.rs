@@ -23,10 +23,11 @@ fn file(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
 }
 
-const MANIFESTS: [&str; 3] = [
+const MANIFESTS: [&str; 4] = [
     "deploy/kubernetes/sidecar.yaml",
     "deploy/kubernetes/daemonset.yaml",
     "deploy/kubernetes/sidecar-fleet.yaml",
+    "deploy/kubernetes/sidecar-gateway.yaml",
 ];
 
 /// Returns `config.toml` from the `ConfigMap` of a manifest.
@@ -107,6 +108,67 @@ fn sidecar_with_a_fleet_differs_from_the_sidecar_in_its_schedule_and_its_fleet()
     assert!(with_fleet.iter().any(|line| line == "[fleet]"));
 }
 
+/// Returns the indented lines of the README of the manifests between two of its texts.
+fn commands_between(start: &str, end: &str) -> String {
+    let text = file("deploy/kubernetes/README.md");
+    let (_, rest) = text.split_once(start).unwrap();
+    let (part, _) = rest.split_once(end).unwrap();
+    let lines = part.lines().filter_map(|line| line.strip_prefix("    "));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn sidecar_with_a_gateway_uses_the_files_that_its_readme_creates() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let commands = commands_between("valid only in its pod", "\nCreate the secrets");
+    let daemon = Path::new(env!("CARGO_BIN_EXE_domo-tokend"));
+    let programs = daemon.parent().unwrap().display();
+    let output = Command::new("sh")
+        .args(["-euc", &commands])
+        .current_dir(root)
+        .env("PATH", format!("{programs}:/usr/bin:/bin"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let secret = root.join("acme.secret");
+    fs::write(&secret, CANARY_SECRET).unwrap();
+    chmod(&secret, 0o600);
+    let gateway = root.join("gateway");
+    let config = config_in(MANIFESTS[3])
+        .replace("/gateway/", &format!("{}/", gateway.display()))
+        .replace("/secrets/acme.secret", secret.to_str().unwrap());
+    let path = root.join("config.toml");
+    fs::write(&path, config).unwrap();
+    let (code, stdout, stderr) = check(&path, &[]);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    assert!(
+        stdout.contains("report") && !stderr.contains("report"),
+        "{stdout}{stderr}"
+    );
+    for name in ["gateway.key", "report.hash", "report.secret"] {
+        assert!(gateway.join(name).is_file(), "{name}");
+        let readme = file("deploy/kubernetes/README.md");
+        assert!(
+            readme.contains(&format!("gateway/{name} "))
+                || readme.contains(&format!("gateway/{name}\n"))
+        );
+    }
+}
+
+#[test]
+fn sidecar_with_a_gateway_hides_the_files_of_the_broker_from_the_job() {
+    let text = file(MANIFESTS[3]);
+    let (broker, job) = text.split_once("      containers:\n").unwrap();
+    assert!(broker.contains("memory: 128Mi") && broker.contains("runAsUser: 65532"));
+    let (job, _) = job.split_once("      volumes:\n").unwrap();
+    assert!(
+        !job.contains("volumeMounts") && !job.contains("65532"),
+        "{job}"
+    );
+    assert!(job.contains("value: 127.0.0.1:8640"));
+}
+
 /// Runs the commands of the README of the manifests that create a password, a user and certificates. Returns false if
 /// a program for them is missing.
 fn create_secrets_of_the_store(folder: &Path) -> bool {
@@ -115,15 +177,9 @@ fn create_secrets_of_the_store(folder: &Path) -> bool {
         print_skip("openssl is not installed");
         return false;
     }
-    let text = file("deploy/kubernetes/README.md");
-    let (_, rest) = text.split_once("\nCreate a password").unwrap();
-    let (part, _) = rest.split_once("\nCreate the secrets").unwrap();
-    let lines = part.lines().filter_map(|line| line.strip_prefix("    "));
-    let commands: Vec<&str> = lines.collect();
+    let commands = commands_between("\nCreate a password", "\nCreate the secrets");
     let mut shell = Command::new("sh");
-    shell
-        .args(["-euc", &commands.join("\n")])
-        .current_dir(folder);
+    shell.args(["-euc", &commands]).current_dir(folder);
     let output = shell.output().unwrap();
     assert!(output.status.success(), "{output:?}");
     true

@@ -8,7 +8,7 @@ use clap::CommandFactory;
 use domo_token::flags::Flags;
 use domo_token_cli::options::OPTIONS;
 
-use crate::docs_reference::clap_options;
+use crate::docs_reference::{clap_commands, clap_options};
 
 /// Returns the long options of the commands in a line that run a program of the project.
 fn options_in_commands(line: &str) -> Vec<(&'static str, String)> {
@@ -38,7 +38,7 @@ fn commands_in_documents_have_options_that_exist() {
     let mut daemon = Flags::command();
     daemon.build();
     let mut of_daemon = clap_options(&daemon, true);
-    for command in daemon.get_subcommands() {
+    for (_, command) in clap_commands(&daemon) {
         of_daemon.extend(clap_options(command, false));
     }
     let sandbox = domo_sandbox::program::Flags::command();

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use clap::{ArgAction, CommandFactory};
+use domo_token::broker::app_usage::AppUsage;
 use domo_token::broker::{Broker, BrokerConfig, Engine};
 use domo_token::config::{self, Limits};
 use domo_token::flags::Flags;
@@ -183,8 +184,25 @@ fn metrics_page_lists_each_metric_of_a_fleet_and_no_other() {
 }
 
 #[test]
+fn metrics_page_lists_each_metric_of_the_gateway_and_no_other() {
+    let broker = Broker::new(SystemClock::new(), 0, BrokerConfig::default());
+    let app = AppUsage::new("etl");
+    app.count_request("GET", 200, broker.now());
+    broker.set_apps(vec![Arc::new(app)]);
+    let caller = Caller {
+        privileged: true,
+        ..Caller::default()
+    };
+    let text = broker.metrics(&caller);
+    let lines = text.lines().filter(|line| line.contains("_gateway_"));
+    let of_gateway: String = lines.flat_map(|line| [line, "\n"]).collect();
+    let documented = documented_metrics("### Gateway");
+    assert_eq!(served_metrics(&of_gateway), documented, "{of_gateway}");
+}
+
+#[test]
 fn monitoring_page_names_metrics_that_exist() {
-    let documented: BTreeSet<String> = ["## Metrics", "### Fleet"]
+    let documented: BTreeSet<String> = ["## Metrics", "### Fleet", "### Gateway"]
         .into_iter()
         .flat_map(documented_metrics)
         .map(|(name, _, _)| name)
@@ -258,6 +276,9 @@ fn config_page_lists_each_key_in_its_table_and_no_other() {
         ("Audit", "## `[audit]`"),
         ("Limits", "## `[limits]`"),
         ("Fleet", "## `[fleet]`"),
+        ("Gateway", "## `[gateway]`"),
+        ("App", "### `[gateway.apps.NAME]`"),
+        ("ApiRule", "### Rules of an application"),
         ("Client", "## `[clients.NAME]`"),
         ("Rule", "## `[clients.NAME.access]`"),
     ];
@@ -325,6 +346,19 @@ fn cli_page_describes_each_command_and_format() {
     assert_eq!(formats, expected);
 }
 
+/// Returns the commands of a program with their words, like `app add`, without `help`.
+pub(crate) fn clap_commands(program: &clap::Command) -> Vec<(String, &clap::Command)> {
+    let is_help = |command: &&clap::Command| command.get_name() == "help";
+    let mut found = Vec::new();
+    for verb in program.get_subcommands().filter(|verb| !is_help(verb)) {
+        found.push((verb.get_name().to_owned(), verb));
+        for nested in verb.get_subcommands().filter(|verb| !is_help(verb)) {
+            found.push((format!("{} {}", verb.get_name(), nested.get_name()), nested));
+        }
+    }
+    found
+}
+
 /// Returns the long options of a clap command, without help and version.
 pub(crate) fn clap_options(command: &clap::Command, is_global: bool) -> BTreeSet<String> {
     let arguments = command.get_arguments().filter(|argument| {
@@ -364,6 +398,9 @@ fn cli_page_lists_the_fields_of_json_output() {
         serde_json::from_str(include_str!("../../src/server/http/openapi.json")).unwrap();
     let schema = &openapi["components"]["schemas"]["FleetStatus"]["properties"];
     assert_eq!(fleet, names(schema));
+    let app = first_codes(&page, "#### Fields of an application's status");
+    let schema = &openapi["components"]["schemas"]["AppStatus"]["properties"];
+    assert_eq!(app, names(schema));
 }
 
 #[test]

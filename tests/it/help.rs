@@ -27,6 +27,7 @@ fn help_is_wrapped_at_the_width_and_at_80_columns_where_none_is_known() {
             (DAEMON, &["-h"]),
             (DAEMON, &["check", "--help"]),
             (DAEMON, &["init", "--help"]),
+            (DAEMON, &["app", "add", "--help"]),
             (HELPER, &["--help"]),
             (HELPER, &["exec", "--help"]),
             (HELPER, &["watch", "--help"]),
@@ -58,7 +59,7 @@ fn help_is_wrapped_at_the_width_and_at_80_columns_where_none_is_known() {
 #[test]
 fn help_begins_with_an_imperative() {
     for (program, commands) in [
-        (DAEMON, &["", "check", "init"][..]),
+        (DAEMON, &["", "check", "init", "app"][..]),
         (
             HELPER,
             &[

@@ -8,6 +8,7 @@ mod common;
 
 mod access_control;
 mod app;
+mod app_command;
 mod audit;
 mod broker_choice;
 mod check;
@@ -28,6 +29,7 @@ mod files;
 mod fleet;
 mod fleet_config;
 mod gateway;
+mod gateway_config;
 mod health;
 mod help;
 mod http;

@@ -19,7 +19,7 @@ use std::process::Command;
 use clap::CommandFactory;
 use domo_token::flags::Flags;
 
-use crate::docs_reference::clap_options;
+use crate::docs_reference::{clap_commands, clap_options};
 
 fn pages() -> [(&'static str, String); 4] {
     [
@@ -95,7 +95,7 @@ fn pages_contain_each_option_and_exit_code() {
     let mut command = Flags::command();
     command.build();
     let mut options = clap_options(&command, true);
-    for verb in command.get_subcommands() {
+    for (_, verb) in clap_commands(&command) {
         options.extend(clap_options(verb, false));
     }
     for name in options {

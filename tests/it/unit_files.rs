@@ -14,6 +14,12 @@ const UNITS: [&str; 3] = [
     "domo-tokend-retry-delay.service",
 ];
 
+/// The ports of the gateway. A user's own broker has no such units, and binds them by its config.
+const GATEWAY_UNITS: [&str; 2] = [
+    "domo-tokend-gateway.socket",
+    "domo-tokend-gateway-tls.socket",
+];
+
 fn systemd(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("systemd")
@@ -69,6 +75,37 @@ fn system_and_user_units_pass_systemd_analyze_verify() {
             code == Some(0) && messages_about_our_units(&output).is_empty(),
             "{output}"
         );
+    }
+}
+
+#[test]
+fn ports_of_the_gateway_pass_systemd_analyze_verify() {
+    let copy = units("");
+    for name in GATEWAY_UNITS {
+        fs::copy(systemd(name), copy.path().join(name)).unwrap();
+    }
+    let names = [UNITS.as_slice(), &GATEWAY_UNITS].concat();
+    let Some((code, output)) = analyze(copy.path(), &SYSTEM, &names) else {
+        return;
+    };
+    assert!(
+        code == Some(0) && messages_about_our_units(&output).is_empty(),
+        "{output}"
+    );
+}
+
+#[test]
+fn ports_of_the_gateway_have_the_names_and_the_addresses_of_the_docs() {
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/gateway.md");
+    let guide = fs::read_to_string(guide).unwrap();
+    let settings = [("gateway", "listen"), ("gateway-tls", "tls_listen")];
+    for (unit, (name, key)) in GATEWAY_UNITS.into_iter().zip(settings) {
+        let text = fs::read_to_string(systemd(unit)).unwrap();
+        let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
+        assert_eq!(value("FileDescriptorName="), Some(name));
+        assert_eq!(value("Service="), Some(UNITS[0]));
+        let address = value("ListenStream=").unwrap();
+        assert!(guide.contains(&format!("{key} = \"{address}\"")), "{key}");
     }
 }
 

@@ -152,7 +152,12 @@ enum LastSeen {
 impl LastSeen {
     fn state(&mut self, args: &Status, state: &State) -> Result<(), CliError> {
         let status = &state.status;
-        let new = (status.broker.clone(), status.scopes.clone());
+        let mut new = (status.broker.clone(), status.scopes.clone());
+        for app in &mut new.0.apps {
+            // They change with each request of an application.
+            app.last_used = None;
+            app.connections = 0;
+        }
         if matches!(self, Self::State(old) if **old == new) {
             return Ok(());
         }

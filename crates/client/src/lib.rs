@@ -74,8 +74,8 @@ pub use error::{Error, ErrorKind};
 #[doc(hidden)]
 pub use error::{ErrorDetails, HOST_SOCKET, SocketOrigin};
 pub use status::{
-    BrokerInstant, BrokerStatus, Explanation, FleetStatus, ScopeState, ScopeStatus, Status,
-    TokenOrigin,
+    AppStatus, BrokerInstant, BrokerStatus, Explanation, FleetStatus, ScopeState, ScopeStatus,
+    Status, TokenOrigin,
 };
 pub use token::{Authorization, Token};
 pub use watch::Watch;

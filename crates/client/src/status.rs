@@ -122,12 +122,19 @@ pub struct BrokerStatus {
     /// The fleet with which it shares tokens; `None` if none is configured, or if the broker speaks only protocol versions
     /// before 3.
     pub fleet: Option<FleetStatus>,
+    /// The applications of its gateway, at most 100. Empty for callers other than root and the daemon's user, without a
+    /// gateway, or if the broker speaks only protocol versions before 3.
+    pub apps: Vec<AppStatus>,
+    /// The number of applications beyond these.
+    pub more_apps: u32,
 }
 
 impl BrokerStatus {
     fn new(wire: messages::BrokerStatus, clock: BrokerClock) -> Self {
         let instant = |at| BrokerInstant { at, clock };
         let fleet = wire.fleet.map(|fleet| FleetStatus::new(fleet, clock));
+        let apps = wire.apps.into_iter();
+        let apps = apps.map(|app| AppStatus::new(app, clock));
         Self {
             version: wire.version,
             protocol: wire.protocol,
@@ -137,6 +144,8 @@ impl BrokerStatus {
             config_loaded: instant(wire.config_loaded),
             config_error: wire.config_error,
             fleet,
+            apps: apps.collect(),
+            more_apps: wire.more_apps,
         }
     }
 
@@ -173,6 +182,34 @@ impl FleetStatus {
             since: wire.since.map(|at| BrokerInstant { at, clock }),
             last_error: wire.last_error,
             clock_difference_ms: wire.clock_difference_ms,
+        }
+    }
+}
+
+/// The state of an application of the daemon's gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AppStatus {
+    /// Its name in the broker's config, which is the client id that its SDK uses.
+    pub name: String,
+    /// The name of the API client whose tokens its requests have.
+    pub client: String,
+    /// When its last request ended; `None` before the first one.
+    pub last_used: Option<BrokerInstant>,
+    /// The number of its open connections.
+    pub connections: u32,
+    /// Why its requests fail, if an error in the config or in its files disables it.
+    pub error: Option<String>,
+}
+
+impl AppStatus {
+    fn new(wire: messages::AppStatus, clock: BrokerClock) -> Self {
+        Self {
+            name: wire.name,
+            client: wire.client,
+            last_used: wire.last_used.map(|at| BrokerInstant { at, clock }),
+            connections: wire.connections,
+            error: wire.error,
         }
     }
 }

@@ -127,12 +127,14 @@ fn broker_of_version(version: u8, answer: impl Fn(&mut Peer) + Send + Sync + 'st
 }
 
 #[test]
-fn status_of_an_older_broker_has_no_fleet_and_that_of_a_new_one_has_it() {
+fn status_of_an_older_broker_has_no_fleet_and_no_applications_and_that_of_a_new_one_has_them() {
     for version in OLDEST_VERSION..=VERSION {
         let fake = broker_of_version(version, |peer| {
             let mut broker = broker_status();
             if let Response::Broker(status) = &mut broker {
                 status.fleet = Some(fleet());
+                status.apps = vec![app()];
+                status.more_apps = 900;
             }
             let mut set = set("data");
             if let Response::Scope(status) = &mut set {
@@ -141,15 +143,28 @@ fn status_of_an_older_broker_has_no_fleet_and_that_of_a_new_one_has_it() {
             peer.answer_all(&[broker, set, Response::End]);
         });
         let status = fake.broker().status().unwrap();
-        let place = status.broker.fleet.map(|fleet| fleet.place);
+        let broker = status.broker;
+        let place = broker.fleet.map(|fleet| fleet.place);
+        let apps = broker.apps.iter().map(|app| &*app.name).collect::<Vec<_>>();
         let found = (place.as_deref(), status.scopes[0].from);
-        let expected = if version < 3 {
-            (None, None)
+        let apps = (apps, broker.more_apps);
+        let (expected, expected_apps) = if version < 3 {
+            ((None, None), (vec![], 0))
         } else {
-            (Some("cache.example:6379"), Some(TokenOrigin::Fleet))
+            let fleet = (Some("cache.example:6379"), Some(TokenOrigin::Fleet));
+            (fleet, (vec!["etl"], 900))
         };
+        assert_eq!(apps, expected_apps, "version {version}");
         assert_eq!(found, expected, "version {version}");
         assert_eq!(status.scopes[0].scope, "data");
+    }
+}
+
+fn app() -> messages::AppStatus {
+    messages::AppStatus {
+        name: "etl".to_owned(),
+        client: "acme".to_owned(),
+        ..messages::AppStatus::default()
     }
 }
 

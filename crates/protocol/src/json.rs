@@ -33,6 +33,8 @@ pub const TOKEN_TYPE: &str = "bearer";
 /// The state of a broker, in the JSON of status.
 #[derive(Debug, Serialize)]
 pub struct Broker<'a> {
+    /// The applications of the gateway, for root and the daemon's user.
+    pub apps: Vec<App<'a>>,
     /// The error of the current config file, if an older config is in force.
     pub config_error: Option<&'a str>,
     /// When the config in force was loaded.
@@ -43,6 +45,8 @@ pub struct Broker<'a> {
     pub default_client: Option<&'a str>,
     /// The fleet with which it shares tokens.
     pub fleet: Option<Fleet<'a>>,
+    /// How many further applications there are.
+    pub more_apps: u32,
     /// Its process id.
     pub pid: u32,
     /// The highest protocol version it speaks.
@@ -53,6 +57,21 @@ pub struct Broker<'a> {
     pub started_at: u64,
     /// The daemon's version.
     pub version: &'a str,
+}
+
+/// The state of an application of the gateway, in the JSON of status.
+#[derive(Debug, Serialize)]
+pub struct App<'a> {
+    /// The API client whose tokens it uses.
+    pub client: &'a str,
+    /// How many connections it has.
+    pub connections: u32,
+    /// Why it is disabled.
+    pub error: Option<&'a str>,
+    /// When its last request ended; `None` before the first one.
+    pub last_used_at: Option<u64>,
+    /// Its name.
+    pub name: &'a str,
 }
 
 /// How a broker reaches the store of its fleet, in the JSON of status.

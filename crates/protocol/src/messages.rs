@@ -304,6 +304,29 @@ pub struct BrokerStatus {
     pub config_error: Option<String>,
     /// The fleet with which it shares tokens, if one is configured. Since version 3.
     pub fleet: Option<FleetStatus>,
+    /// The applications of the gateway, at most [`MAX_APPS`], for root and the daemon's user; for others none. Since
+    /// version 3.
+    pub apps: Vec<AppStatus>,
+    /// How many further applications there are. Since version 3.
+    pub more_apps: u32,
+}
+
+/// The most applications in the status of a broker, because it is one frame.
+pub const MAX_APPS: usize = 100;
+
+/// The state of an application of the gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppStatus {
+    /// Its name.
+    pub name: String,
+    /// The API client whose tokens it uses.
+    pub client: String,
+    /// When its last request ended; `None` before the first one.
+    pub last_used: Option<BootTime>,
+    /// How many connections it has.
+    pub connections: u32,
+    /// Why it is disabled.
+    pub error: Option<String>,
 }
 
 /// How a broker reaches the store through which the hosts of its fleet share tokens.

@@ -1,21 +1,33 @@
 //! Responses as frames, in each protocol version.
 //!
-//! Version 3 added one field to the status of a broker and one to that of a scope set. Both fields are last and
-//! optional. So a status of an older version is one of version 3 without its last byte, the 0 of an absent field.
+//! Version 3 added fields at the end of the status of a broker and of that of a scope set. Each of them is encoded as one
+//! 0 if it has no value. So a status of an older version is one of version 3 without these bytes.
+
+use std::mem;
 
 use zeroize::Zeroizing;
 
 use crate::frame::{self, FrameError, HEAD};
 use crate::messages::Response;
 
-/// The first protocol version whose statuses have a field about the fleet.
-const VERSION_WITH_FLEET: u8 = 3;
+/// The first protocol version whose statuses have the added fields.
+const VERSION_WITH_ADDED_FIELDS: u8 = 3;
 
-/// The encoding of an absent optional field.
-const ABSENT: u8 = 0;
+/// The encoding of the fields that version 3 added to the status of a broker, without values: no fleet, no applications,
+/// and no further ones.
+const ADDED_TO_BROKER: [u8; 3] = [0; 3];
 
-/// The numbers of the variants that are a status.
-const STATUSES: [u8; 2] = [2, 3];
+/// The encoding of the field that version 3 added to the status of a scope set, without a value.
+const ADDED_TO_SCOPE: [u8; 1] = [0];
+
+/// Returns what version 3 added to a response with this number, as it is encoded without values.
+const fn added_to(variant: u8) -> &'static [u8] {
+    match variant {
+        2 => &ADDED_TO_BROKER,
+        3 => &ADDED_TO_SCOPE,
+        _ => &[],
+    }
+}
 
 impl Response {
     /// Encodes the frame for a caller that speaks `version`. A field that the version lacks is omitted.
@@ -24,11 +36,15 @@ impl Response {
     ///
     /// [`FrameError::TooLong`] if the body is over [`frame::MAX_BODY`].
     pub fn encode(mut self, version: u8) -> Result<Zeroizing<Vec<u8>>, FrameError> {
-        let is_shorter = version < VERSION_WITH_FLEET && self.remove_fleet().is_some();
+        if version >= VERSION_WITH_ADDED_FIELDS {
+            return frame::encode(&self);
+        }
+        self.remove_added_fields();
         let mut frame = frame::encode(&self)?;
-        if is_shorter {
-            frame.pop();
-            let length = frame.len().saturating_sub(HEAD);
+        let added = frame.get(HEAD).map_or(&[][..], |first| added_to(*first));
+        if !added.is_empty() {
+            let length = frame.len().saturating_sub(HEAD + added.len());
+            frame.truncate(HEAD + length);
             let length = u32::try_from(length).map_err(|_| FrameError::TooLong(length))?;
             let head = frame.first_chunk_mut::<HEAD>();
             *head.ok_or(FrameError::Malformed)? = length.to_le_bytes();
@@ -42,29 +58,33 @@ impl Response {
     ///
     /// [`FrameError::Malformed`] if it is not exactly one response of that version.
     pub fn decode(body: &[u8], version: u8) -> Result<Self, FrameError> {
-        let is_status = body.first().is_some_and(|first| STATUSES.contains(first));
-        if version >= VERSION_WITH_FLEET || !is_status {
+        let added = body.first().map_or(&[][..], |first| added_to(*first));
+        if version >= VERSION_WITH_ADDED_FIELDS || added.is_empty() {
             return frame::decode(body);
         }
         // A status contains no secret.
-        let mut response: Self = frame::decode(&[body, &[ABSENT]].concat())?;
-        match response.remove_fleet() {
-            Some(true) => Err(FrameError::Malformed),
-            Some(false) | None => Ok(response),
+        let mut response: Self = frame::decode(&[body, added].concat())?;
+        if response.remove_added_fields() {
+            return Err(FrameError::Malformed);
         }
+        Ok(response)
     }
 
-    /// Sets the field about the fleet to `None`. Returns whether it had a value; `None` if the response has no such
-    /// field.
-    fn remove_fleet(&mut self) -> Option<bool> {
+    /// Removes the values of the fields that version 3 added. Returns whether there were any.
+    fn remove_added_fields(&mut self) -> bool {
         match self {
-            Self::Broker(status) => Some(status.fleet.take().is_some()),
-            Self::Scope(status) => Some(status.from.take().is_some()),
+            Self::Broker(status) => {
+                let fleet = status.fleet.take();
+                let apps = mem::take(&mut status.apps);
+                let more_apps = mem::take(&mut status.more_apps);
+                fleet.is_some() || !apps.is_empty() || more_apps > 0
+            }
+            Self::Scope(status) => status.from.take().is_some(),
             Self::Token(_)
             | Self::Refusal(_)
             | Self::Explanation(_)
             | Self::Metrics(_)
-            | Self::End => None,
+            | Self::End => false,
         }
     }
 }
@@ -74,13 +94,27 @@ mod tests {
     use super::*;
     use crate::BootTime;
     use crate::messages::{
-        BrokerStatus, FleetStatus, ScopeState, ScopeStatus, TokenAnswer, TokenOrigin, TokenText,
+        AppStatus, BrokerStatus, FleetStatus, ScopeState, ScopeStatus, TokenAnswer, TokenOrigin,
+        TokenText,
     };
 
     fn broker(fleet: Option<FleetStatus>) -> Response {
         Response::Broker(BrokerStatus {
             version: "0.1.0".to_owned(),
             fleet,
+            ..BrokerStatus::default()
+        })
+    }
+
+    fn with_apps(more_apps: u32) -> Response {
+        let app = AppStatus {
+            name: "etl".to_owned(),
+            ..AppStatus::default()
+        };
+        Response::Broker(BrokerStatus {
+            version: "0.1.0".to_owned(),
+            apps: vec![app],
+            more_apps,
             ..BrokerStatus::default()
         })
     }
@@ -117,10 +151,12 @@ mod tests {
     }
 
     #[test]
-    fn status_of_an_older_version_has_no_fleet_and_otherwise_the_same_fields() {
+    fn status_of_an_older_version_lacks_the_added_fields_and_is_otherwise_the_same() {
         let origin = Some(TokenOrigin::Fleet);
         for (full, reduced) in [
             (broker(Some(fleet())), broker(None)),
+            (with_apps(0), broker(None)),
+            (with_apps(900), broker(None)),
             (scope(origin), scope(None)),
         ] {
             let newest = full.clone().encode(3).unwrap();
@@ -140,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn absent_fleet_is_malformed_in_an_older_version_too() {
+    fn added_fields_are_malformed_in_an_older_version_too() {
         for response in [broker(None), scope(None), scope(Some(TokenOrigin::Domo))] {
             let frame = response.encode(3).unwrap();
             assert_eq!(

@@ -10,9 +10,9 @@ use domo_token_protocol::BootTime;
 use domo_token_protocol::frame;
 use domo_token_protocol::greeting::{self, GREETING, Greeting};
 use domo_token_protocol::messages::{
-    BrokerStatus, Explanation, FleetStatus, OLDEST_VERSION, Refusal, RefusalKind, Renew, Request,
-    Response, ScopeState, ScopeStatus, TokenAnswer, TokenOrigin, TokenRequest, TokenSubject,
-    TokenText, VERSION,
+    AppStatus, BrokerStatus, Explanation, FleetStatus, OLDEST_VERSION, Refusal, RefusalKind, Renew,
+    Request, Response, ScopeState, ScopeStatus, TokenAnswer, TokenOrigin, TokenRequest,
+    TokenSubject, TokenText, VERSION,
 };
 
 fn folder(version: u8) -> PathBuf {
@@ -124,6 +124,8 @@ fn responses(version: u8) -> Vec<(String, Response)> {
                 config_loaded: BootTime::from_millis(900_001),
                 config_error: None,
                 fleet: None,
+                apps: Vec::new(),
+                more_apps: 0,
             }),
         ),
         (
@@ -136,14 +138,14 @@ fn responses(version: u8) -> Vec<(String, Response)> {
     all.extend(refusals());
     all.extend(scopes(version));
     if version >= 3 {
-        all.extend(fleets());
+        all.extend(added_in_version_3());
     }
     all
 }
 
 /// The statuses with values that version 3 added.
-fn fleets() -> impl Iterator<Item = (String, Response)> {
-    let broker = |fleet| {
+fn added_in_version_3() -> impl Iterator<Item = (String, Response)> {
+    let broker = |fleet, apps, more_apps| {
         Response::Broker(BrokerStatus {
             version: "0.1.0".to_owned(),
             protocol: 3,
@@ -152,7 +154,9 @@ fn fleets() -> impl Iterator<Item = (String, Response)> {
             config_path: None,
             config_loaded: BootTime::from_millis(900_001),
             config_error: None,
-            fleet: Some(fleet),
+            fleet,
+            apps,
+            more_apps,
         })
     };
     let up = FleetStatus {
@@ -173,9 +177,24 @@ fn fleets() -> impl Iterator<Item = (String, Response)> {
     if let Response::Scope(status) = &mut shared {
         status.from = Some(TokenOrigin::Fleet);
     }
+    let used = AppStatus {
+        name: "etl".to_owned(),
+        client: "acme".to_owned(),
+        last_used: Some(BootTime::from_millis(1_000_000)),
+        connections: 3,
+        error: None,
+    };
+    let disabled = AppStatus {
+        name: "report".to_owned(),
+        last_used: None,
+        connections: 0,
+        error: Some("its secret was removed".to_owned()),
+        ..used.clone()
+    };
     let all = [
-        ("broker-fleet", broker(up)),
-        ("broker-fleet-down", broker(down)),
+        ("broker-fleet", broker(Some(up), Vec::new(), 0)),
+        ("broker-fleet-down", broker(Some(down), Vec::new(), 0)),
+        ("broker-apps", broker(None, vec![used, disabled], 900)),
         ("scope-from-fleet", shared),
     ];
     all.into_iter()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._status import BrokerStatus, FleetStatus, Status, TokenStatus
+from ._status import AppStatus, BrokerStatus, FleetStatus, Status, TokenStatus
 from ._watch import Watch
 from .broker import Broker
 from .errors import (
@@ -33,6 +33,7 @@ __version__ = "0.1.0"
 
 # Without HttpxAuth, because `import *` would fail where httpx is not installed.
 __all__ = [
+    "AppStatus",
     "AsyncBroker",
     "AsyncWatch",
     "Broker",

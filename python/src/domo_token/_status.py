@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Optional, TypedDict
+from typing import List, Optional, TypedDict
+
+
+class AppStatus(TypedDict, total=False):
+    """An application of the gateway. ``last_used_at`` is in seconds since 1970."""
+
+    name: str
+    client: str
+    last_used_at: Optional[int]
+    connections: int
+    error: Optional[str]
 
 
 class FleetStatus(TypedDict, total=False):
@@ -16,7 +26,10 @@ class FleetStatus(TypedDict, total=False):
 
 
 class BrokerStatus(TypedDict, total=False):
-    """The daemon. Times are seconds since 1970."""
+    """The daemon. Times are seconds since 1970.
+
+    ``apps`` is empty for users other than root and the daemon's. It has up to 100 applications; ``more_apps`` counts the others.
+    """
 
     socket: str
     version: str
@@ -28,6 +41,8 @@ class BrokerStatus(TypedDict, total=False):
     config_error: Optional[str]
     default_client: Optional[str]
     fleet: Optional[FleetStatus]
+    apps: List[AppStatus]
+    more_apps: int
 
 
 # The name of its field is a keyword.

@@ -138,9 +138,17 @@ pub(super) fn write_broker(
     socket: &Path,
     now: Now,
 ) {
+    let apps = status.apps.iter().map(|app| json::App {
+        client: &app.client,
+        connections: app.connections,
+        error: app.error.as_deref(),
+        last_used_at: app.last_used.map(|at| now.epoch(at)),
+        name: &app.name,
+    });
     write_json(
         body,
         &json::Broker {
+            apps: apps.collect(),
             config_error: status.config_error.as_deref(),
             config_loaded_at: now.epoch(status.config_loaded),
             config_path: status.config_path.as_deref(),
@@ -152,6 +160,7 @@ pub(super) fn write_broker(
                 since: fleet.since.map(|at| now.epoch(at)),
                 up: fleet.up,
             }),
+            more_apps: status.more_apps,
             pid: status.pid,
             protocol: status.protocol,
             socket: &socket.to_string_lossy(),

@@ -9,6 +9,8 @@ use domo_token::flags::Flags;
 use domo_token_cli::options::{OPTIONS, OptionUsage, TOKENS, Value};
 use domo_token_cli::usage::VERBS;
 
+use crate::docs_reference::clap_commands;
+
 const END: &str = "<!-- end of options -->\n";
 
 /// Returns the page with its tables as they must be.
@@ -64,12 +66,10 @@ fn tables() -> BTreeMap<String, String> {
         for option in command.get_arguments() {
             add(&name, clap_row(option));
         }
-        for verb in command
-            .get_subcommands()
-            .filter(|verb| verb.get_name() != "help" && !verb.is_hide_set())
-        {
+        let verbs = clap_commands(&command).into_iter();
+        for (words, verb) in verbs.filter(|(_, verb)| !verb.is_hide_set()) {
             for option in own_options(verb) {
-                add(&format!("{name} {}", verb.get_name()), clap_row(option));
+                add(&format!("{name} {words}"), clap_row(option));
             }
         }
     }

@@ -5,6 +5,7 @@ use domo_token::flags::Flags;
 use roff::{Inline, bold, italic, roman};
 
 use super::page::{Page, inline};
+use crate::docs_reference::clap_commands;
 
 pub(crate) fn page() -> String {
     let mut command = Flags::command();
@@ -14,11 +15,16 @@ pub(crate) fn page() -> String {
     let mut page = Page::new("domo-tokend", 8, &about.replace("domo ", "Domo "));
     page.section("synopsis");
     page.words([bold("domo-tokend "), roman("[OPTIONS]")]);
-    for verb in verbs(&command) {
-        let line = [
-            bold(format!("domo-tokend {} ", verb.get_name())),
-            roman("[OPTIONS]"),
-        ];
+    let verbs = clap_commands(&command);
+    // What has commands of its own is not one itself.
+    let commands = verbs.iter().filter(|(_, verb)| !verb.has_subcommands());
+    for (words, verb) in commands {
+        let mut line = vec![bold(format!("domo-tokend {words} ")), roman("[OPTIONS]")];
+        for argument in verb.get_positionals() {
+            for name in argument.get_value_names().unwrap() {
+                line.extend([roman(" "), italic(name.as_str())]);
+            }
+        }
         page.paragraph(line);
     }
     page.section("description");
@@ -29,14 +35,16 @@ pub(crate) fn page() -> String {
     page.section("options");
     options(&mut page, &command, |_| true);
     page.section("commands");
-    for verb in verbs(&command) {
-        page.subsection(verb.get_name());
+    for (words, verb) in &verbs {
+        page.subsection(words);
         let about = verb.get_long_about().or(verb.get_about()).unwrap();
         for paragraph in about.to_string().split("\n\n") {
             let dot = if paragraph.ends_with('.') { "" } else { "." };
             page.paragraph(inline(&format!("{paragraph}{dot}")));
         }
-        options(&mut page, verb, |arg| !arg.is_global_set());
+        options(&mut page, verb, |arg| {
+            !arg.is_global_set() && !arg.is_positional()
+        });
     }
     after_help(&mut page, &command.get_after_help().unwrap().to_string());
     page.section("see also");
@@ -49,11 +57,6 @@ pub(crate) fn page() -> String {
         roman("(7)"),
     ]);
     page.render()
-}
-
-fn verbs(command: &Command) -> impl Iterator<Item = &Command> {
-    let verbs = command.get_subcommands();
-    verbs.filter(|verb| verb.get_name() != "help")
 }
 
 fn options(page: &mut Page, command: &Command, wanted: impl Fn(&Arg) -> bool) {

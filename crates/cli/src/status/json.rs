@@ -32,8 +32,16 @@ pub(super) fn of(state: &State, now: BootTime, wall: SystemTime) -> String {
         scope: &set.scope,
         state: state_name(set.state),
     });
+    let apps = broker.apps.iter().map(|app| json::App {
+        client: &app.client,
+        connections: app.connections,
+        error: app.error.as_deref(),
+        last_used_at: at(app.last_used),
+        name: &app.name,
+    });
     let all = json::Status {
         broker: json::Broker {
+            apps: apps.collect(),
             config_error: broker.config_error.as_deref(),
             config_loaded_at: epoch_of(broker.config_loaded),
             config_path: broker.config_path.as_deref(),
@@ -45,6 +53,7 @@ pub(super) fn of(state: &State, now: BootTime, wall: SystemTime) -> String {
                 since: at(fleet.since),
                 up: fleet.up,
             }),
+            more_apps: broker.more_apps,
             pid: broker.pid,
             protocol: broker.protocol,
             socket: &status.socket.to_string_lossy(),

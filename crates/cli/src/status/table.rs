@@ -1,5 +1,7 @@
 //! The table of `status`.
 
+mod apps;
+
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
@@ -47,8 +49,14 @@ pub(super) fn of(
     let mut text = broker(daemon, now, style);
     if sets.is_empty() {
         text.push_str("no scope set is visible to you\n");
-        return text;
+    } else {
+        text.push_str(&scope_sets(sets, now, style));
     }
+    text.push_str(&apps::of(daemon.status, now, style));
+    text
+}
+
+fn scope_sets(sets: &[ScopeStatus], now: BootTime, style: TableStyle) -> String {
     let rows: Vec<[String; COLUMNS]> = sets.iter().map(|set| cells(set, now)).collect();
     let mut widths = HEADS.map(str::len);
     for row in &rows {
@@ -56,7 +64,7 @@ pub(super) fn of(
             *width = (*width).max(cell.chars().count());
         }
     }
-    text.push('\n');
+    let mut text = "\n".to_owned();
     let heads = HEADS.map(str::to_owned);
     text.push_str(&line(&heads, &widths, |_| style.colour.then_some(BOLD)));
     text.push('\n');
@@ -317,6 +325,7 @@ mod tests {
             config_loaded: NOW,
             config_error: Some("line 3: no".to_owned()),
             fleet,
+            ..messages::BrokerStatus::default()
         })
     }
 

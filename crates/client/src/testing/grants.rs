@@ -298,8 +298,7 @@ impl Grants {
             started: self.started,
             config_path: None,
             config_loaded: self.started,
-            config_error: None,
-            fleet: None,
+            ..BrokerStatus::default()
         });
         let scopes = self.sets.iter();
         let scopes = scopes.map(|(scope, grant)| Response::Scope(grant.status(scope, now)));

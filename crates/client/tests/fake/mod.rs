@@ -324,8 +324,7 @@ pub(crate) fn broker_status() -> Response {
         started: boot_now(),
         config_path: None,
         config_loaded: boot_now(),
-        config_error: None,
-        fleet: None,
+        ..BrokerStatus::default()
     })
 }
 
