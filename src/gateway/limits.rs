@@ -3,8 +3,10 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 /// The most connections.
 const MAX_CONNECTIONS: usize = 256;
@@ -15,6 +17,10 @@ const MAX_UNKNOWN: usize = 32;
 /// The most connections of one application.
 pub(super) const MAX_PER_APP: usize = 64;
 
+/// How long a connection without credentials has its place at least. Meanwhile others wait to be accepted: of many
+/// connections that an application opens together, each has the time for its first request.
+const MIN_STAY: Duration = Duration::from_millis(50);
+
 /// The places of all connections.
 #[derive(Debug, Default)]
 pub(super) struct Places(Mutex<Table>);
@@ -22,8 +28,8 @@ pub(super) struct Places(Mutex<Table>);
 #[derive(Debug, Default)]
 struct Table {
     known: usize,
-    /// The oldest first.
-    unknown: VecDeque<Arc<Task>>,
+    /// The oldest first, with the time since when it is there.
+    unknown: VecDeque<(Arc<Task>, Instant)>,
 }
 
 /// The task that serves a connection, once it was started.
@@ -40,21 +46,28 @@ pub(super) struct Place {
 impl Places {
     /// Returns a place, and what is to be set to the task that serves its connection. If all places of connections
     /// without credentials are taken, the oldest of these is closed.
-    pub(super) fn enter(self: &Arc<Self>) -> (Place, Arc<Task>) {
+    pub(super) fn enter(self: &Arc<Self>, now: Instant) -> (Place, Arc<Task>) {
         let task = Arc::new(Task::new());
         let mut table = self.table();
         if table.unknown.len() >= MAX_UNKNOWN
-            && let Some(oldest) = table.unknown.pop_front()
+            && let Some((oldest, _)) = table.unknown.pop_front()
             && let Some(oldest) = oldest.get()
         {
             oldest.abort();
         }
-        table.unknown.push_back(Arc::clone(&task));
+        table.unknown.push_back((Arc::clone(&task), now));
         let place = Place {
             places: Arc::clone(self),
             task: Some(Arc::clone(&task)),
         };
         (place, task)
+    }
+
+    /// Returns until when a new connection must not take the place of the oldest one; `None` if there is a place.
+    pub(super) fn full_until(&self) -> Option<Instant> {
+        let table = self.table();
+        let (_, since) = table.unknown.front()?;
+        (table.unknown.len() >= MAX_UNKNOWN).then_some(*since + MIN_STAY)
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -73,7 +86,7 @@ impl Place {
             return false;
         }
         table.known += 1;
-        table.unknown.retain(|other| !Arc::ptr_eq(other, task));
+        table.unknown.retain(|(other, _)| !Arc::ptr_eq(other, task));
         drop(table);
         self.task = None;
         true
@@ -84,7 +97,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut table = self.places.table();
         match &self.task {
-            Some(task) => table.unknown.retain(|other| !Arc::ptr_eq(other, task)),
+            Some(task) => table.unknown.retain(|(other, _)| !Arc::ptr_eq(other, task)),
             None => table.known -= 1,
         }
     }
@@ -95,13 +108,28 @@ mod tests {
     use std::future::pending;
 
     use super::*;
+    use crate::platform::clock::timer_now;
+
+    #[test]
+    fn new_connection_waits_while_all_places_were_taken_just_now() {
+        let places = Arc::new(Places::default());
+        let start = timer_now();
+        let mut open: Vec<Place> = Vec::new();
+        for number in 0..MAX_UNKNOWN {
+            assert_eq!(places.full_until(), None, "{number}");
+            open.push(places.enter(start).0);
+        }
+        assert_eq!(places.full_until(), Some(start + MIN_STAY));
+        assert!(open[0].authenticate());
+        assert_eq!(places.full_until(), None);
+    }
 
     #[tokio::test]
     async fn oldest_connection_without_credentials_is_closed() {
         let places = Arc::new(Places::default());
         let mut open = Vec::new();
         for _ in 0..=MAX_UNKNOWN + 1 {
-            let (place, task) = places.enter();
+            let (place, task) = places.enter(timer_now());
             let served = tokio::spawn(pending::<()>());
             task.set(served.abort_handle()).unwrap();
             open.push((place, served));
@@ -120,11 +148,11 @@ mod tests {
         let known = MAX_CONNECTIONS - MAX_UNKNOWN;
         let mut open: Vec<Place> = Vec::new();
         for _ in 0..known {
-            let mut place = places.enter().0;
+            let mut place = places.enter(timer_now()).0;
             assert!(place.authenticate() && place.authenticate());
             open.push(place);
         }
-        let mut late = places.enter().0;
+        let mut late = places.enter(timer_now()).0;
         assert!(!late.authenticate());
         open.pop();
         assert!(late.authenticate());

@@ -1,7 +1,5 @@
 //! The section about the gateway's applications.
 
-use std::fmt::Write;
-
 use domo_token_client::{AppStatus, BrokerStatus};
 use domo_token_protocol::BootTime;
 use domo_token_protocol::duration::show;
@@ -9,7 +7,6 @@ use domo_token_protocol::duration::show;
 use super::{BOLD, RED, TableStyle, painted, plain, times};
 
 /// Returns a line for each application; nothing if none is visible.
-// Writing to a string can't fail.
 pub(super) fn of(broker: &BrokerStatus, now: BootTime, style: TableStyle) -> String {
     if broker.apps.is_empty() {
         return String::new();
@@ -17,9 +14,8 @@ pub(super) fn of(broker: &BrokerStatus, now: BootTime, style: TableStyle) -> Str
     let width = |app: &AppStatus| plain(&app.name).chars().count();
     let width = broker.apps.iter().map(width).max().unwrap_or(0);
     let title = painted("applications", style.colour.then_some(BOLD));
-    let mut text = format!("\n{title}\n");
-    for app in &broker.apps {
-        let name = format!("{:width$}", plain(&app.name));
+    let line = |app: &AppStatus| {
+        let name = format!("{:width$}", plain(&app.name), width = width);
         let state = match &app.error {
             Some(error) => {
                 let error = format!("disabled: {}", plain(error));
@@ -27,14 +23,16 @@ pub(super) fn of(broker: &BrokerStatus, now: BootTime, style: TableStyle) -> Str
             }
             None => use_of(app, now),
         };
-        let _ = writeln!(text, "  {name}  {}, {state}", plain(&app.client));
-    }
-    if broker.more_apps > 0 {
-        let shown = broker.apps.len();
-        let more = broker.more_apps;
-        let _ = writeln!(text, "  {more} more; status shows at most {shown}");
-    }
-    text
+        format!("  {name}  {}, {state}\n", plain(&app.client))
+    };
+    let lines: String = broker.apps.iter().map(line).collect();
+    let (shown, more) = (broker.apps.len(), broker.more_apps);
+    let rest = if more > 0 {
+        format!("  {more} more; status shows at most {shown}\n")
+    } else {
+        String::new()
+    };
+    format!("\n{title}\n{lines}{rest}")
 }
 
 fn use_of(app: &AppStatus, now: BootTime) -> String {
