@@ -50,6 +50,17 @@ pub struct Options {
     pub socket: Option<PathBuf>,
 }
 
+impl Options {
+    /// Returns the same options with the file that the config came from: one that vanishes for a moment must not make
+    /// another one count.
+    fn with_config(&self, config: Option<PathBuf>) -> Self {
+        Self {
+            config,
+            ..self.clone()
+        }
+    }
+}
+
 /// What the process was started with.
 pub struct Environment {
     pub env: Env<'static>,
@@ -82,7 +93,7 @@ pub async fn run(
     let (shared, clock) = (Shared::default(), SystemClock::new());
     let started = clock.now();
     let (files, mut loaded) = LoadedConfig::new(Arc::new(config), env, &BTreeMap::new(), &shared);
-    let loaded_gateway = loaded.gateway.take();
+    let gateway_files = loaded.gateway.take();
     let (config, mut clients, fleet, changes) = first_clients(loaded, env, &shared, &clock)?;
     let broker = broker_config(&config, &clients, &fleet, started, started);
     let broker = broker_with(inherited.stored, broker, &clock);
@@ -93,10 +104,7 @@ pub async fn run(
     let (engine, handle) = Engine::new(&broker, of_broker);
     let listener = socket.listen(&callers)?;
     log_start(&config, &changes, &socket);
-    let mut gateway = ports.map(|ports| RunningGateway::start(ports, &broker));
-    if let Some(gateway) = &mut gateway {
-        gateway.apply(&config, loaded_gateway, &clients.sources());
-    }
+    let gateway = RunningGateway::start(ports, &broker, &config, gateway_files, &clients);
     ready(socket.path());
     systemd::ready(&broker.summary());
 
@@ -104,11 +112,7 @@ pub async fn run(
     let (watched, socket_changes) = watch(files, &socket);
     let services = services.run(&broker, &clock, stop.clone());
     let reload_task = ReloadTask {
-        options: Options {
-            // A file that vanishes for a moment must not make another one count.
-            config: config.path.clone(),
-            ..options.clone()
-        },
+        options: options.with_config(config.path.clone()),
         env,
         levels: environment.levels,
         broker: broker.clone(),

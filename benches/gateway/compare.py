@@ -134,7 +134,8 @@ class Proxy:
 
     def spawn(self, command):
         self.process = subprocess.Popen(command, preexec_fn=on_core(PROXY), stdin=subprocess.DEVNULL,
-                                        stdout=subprocess.DEVNULL, start_new_session=True)
+                                        stdout=subprocess.DEVNULL, stderr=(self.folder / "log").open("w"),
+                                        start_new_session=True)
         wait_for_port(self.port, self.process, self.name)
 
     def written(self, name, text):
@@ -254,7 +255,7 @@ def measure(program, proxies, rounds, requests, size):
             proxy.folder.mkdir()
             proxy.port = free_port()
             proxy.start()
-            load(program, "small", proxy, 1000, STREAMS)
+            load(program, "small", proxy, 1000, 16)
             add(row, proxy, memory(program, proxy, direction))
     return found
 

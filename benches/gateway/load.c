@@ -206,6 +206,8 @@ static void *fill(void *argument) {
 
 static void hold(int clients, const char *direction) {
     for (int client = 0; client < clients; client++) {
+        // Not all at once: the gateway has places for 32 connections whose first request has not arrived.
+        usleep(20000);
         int stream = open_stream();
         if (!strcmp(direction, "down")) {
             // Reads nothing, so that all buffers on the way fill.

@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn thousand_applications_fit_into_half_a_frame_and_failing_ones_come_first() {
         let long = "ü".repeat(4096);
-        let name = |number| format!("{number:0width$}", width = MAX_CLIENT_NAME);
+        let name = |number| format!("{number:0MAX_CLIENT_NAME$}");
         let apps = (0..1000).map(|number| {
             let app = app(&name(number), (number >= 950).then_some(&*long));
             app.set_state(AppState {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::DaemonError;
+use super::clients::Clients;
 use crate::broker::Broker;
 use crate::config::{Config, GatewayConfig};
 use crate::gateway::{AppSettings, Gateway, GatewaySettings, Listeners};
@@ -90,14 +91,19 @@ fn ports(
 }
 
 impl RunningGateway {
-    /// Serves applications from now on; there are none before [`Self::apply`].
-    pub(super) fn start(listeners: Listeners, broker: &Broker<SystemClock>) -> Self {
+    /// Serves the applications of the config, if there are ports for them.
+    pub(super) fn start(
+        ports: Option<Listeners>,
+        broker: &Broker<SystemClock>,
+        config: &Config,
+        loaded: Option<LoadedGateway>,
+        clients: &Clients<Source>,
+    ) -> Option<Self> {
+        let listeners = ports?;
         let addresses = |ports: &[TcpListener]| {
             let ports = ports.iter().filter_map(|port| port.local_addr().ok());
-            ports
-                .map(|address| address.to_string())
-                .collect::<Vec<_>>()
-                .join(", ")
+            let ports: Vec<_> = ports.map(|address| address.to_string()).collect();
+            (!ports.is_empty()).then(|| ports.join(", "))
         };
         let (http, https) = (addresses(&listeners.http), addresses(&listeners.tls));
         info!(http, https, "gateway started");
@@ -107,13 +113,15 @@ impl RunningGateway {
             let (gateway, stop) = (gateway.clone(), stop.clone());
             tokio::spawn(async move { gateway.serve(listeners, stop).await })
         };
-        Self {
+        let mut running = Self {
             gateway,
             loaded: None,
             errors: BTreeMap::new(),
             stop,
             serving,
-        }
+        };
+        running.apply(config, loaded, &clients.sources());
+        Some(running)
     }
 
     /// Applies a config whose files were read again.

@@ -126,12 +126,16 @@ impl<C: Clock> Connection<C> {
         mut stopped: Pin<&mut impl Future<Output = ()>>,
     ) -> Option<Result<usize, Refusal>> {
         let Self {
+            gateway,
             link,
             alarm,
             deadline,
             ..
         } = self;
         let mut searched = 0;
+        let stop_idle = gateway.0.timing.stop_idle;
+        let mut due = *deadline;
+        let mut is_stopping = false;
         poll_fn(|context| {
             loop {
                 let empty = empty_lines(link.buffer.content());
@@ -155,10 +159,11 @@ impl<C: Clock> Connection<C> {
                 }
             }
             let is_idle = link.buffer.is_empty();
-            if is_idle && stopped.as_mut().poll(context).is_ready() {
-                return Poll::Ready(None);
+            if !is_stopping && stopped.as_mut().poll(context).is_ready() {
+                is_stopping = true;
+                due = due.min(timer_now() + stop_idle);
             }
-            let late = alarm.poll(context, *deadline);
+            let late = alarm.poll(context, due);
             late.map(|()| (!is_idle).then_some(Err(Refusal::Late)))
         })
         .await

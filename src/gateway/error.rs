@@ -270,7 +270,14 @@ impl Refusal {
         let path = path.split('?').next().unwrap_or_default();
         let message = self.to_string();
         let Status(status, status_reason) = self.status();
-        let error = (path == TOKEN_PATH).then(|| self.oauth_error());
+        let error = if path == TOKEN_PATH {
+            Some(self.oauth_error())
+        } else if matches!(self, Self::Token(_)) {
+            // RFC 6750 §3.1, as Domo has them.
+            Some("invalid_token")
+        } else {
+            matches!(self, Self::MissingScopes(_)).then_some("insufficient_scope")
+        };
         let body = Body {
             error,
             error_description: error.map(|_| message.as_str()),

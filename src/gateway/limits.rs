@@ -5,11 +5,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout_at};
-
-use crate::platform::clock::timer_now;
+use tokio::time::Instant;
 
 /// The most connections.
 const MAX_CONNECTIONS: usize = 256;
@@ -20,22 +17,18 @@ const MAX_UNKNOWN: usize = 32;
 /// The most connections of one application.
 pub(super) const MAX_PER_APP: usize = 64;
 
-/// How long a connection without credentials keeps its place in any case: otherwise many connections at the same time
-/// would close each other before their first requests are read.
-const MIN_TIME: Duration = Duration::from_millis(100);
+/// How long a connection without credentials has its place at least. Meanwhile others wait to be accepted: of many
+/// connections that an application opens together, each has the time for its first request.
+const MIN_STAY: Duration = Duration::from_millis(50);
 
 /// The places of all connections.
 #[derive(Debug, Default)]
-pub(super) struct Places {
-    table: Mutex<Table>,
-    /// Notified when a connection without credentials leaves its place.
-    left: Notify,
-}
+pub(super) struct Places(Mutex<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
     known: usize,
-    /// Since when they are there, the oldest first.
+    /// The oldest first, with the time since when it is there.
     unknown: VecDeque<(Arc<Task>, Instant)>,
 }
 
@@ -52,50 +45,33 @@ pub(super) struct Place {
 
 impl Places {
     /// Returns a place, and what is to be set to the task that serves its connection. If all places of connections
-    /// without credentials are taken, the oldest of these is closed, as soon as it had its time.
-    pub(super) async fn enter(self: &Arc<Self>) -> (Place, Arc<Task>) {
-        loop {
-            let left = self.left.notified();
-            match self.try_enter(timer_now()) {
-                Ok(entered) => return entered,
-                // What has happened is seen by the next attempt.
-                Err(due) => timeout_at(due, left).await.ok(),
-            };
-        }
-    }
-
-    /// Returns a place, or when the oldest connection may be closed for one.
-    fn try_enter(self: &Arc<Self>, now: Instant) -> Result<(Place, Arc<Task>), Instant> {
+    /// without credentials are taken, the oldest of these is closed.
+    pub(super) fn enter(self: &Arc<Self>, now: Instant) -> (Place, Arc<Task>) {
+        let task = Arc::new(Task::new());
         let mut table = self.table();
         if table.unknown.len() >= MAX_UNKNOWN
-            && let Some((oldest, since)) = table.unknown.front()
+            && let Some((oldest, _)) = table.unknown.pop_front()
+            && let Some(oldest) = oldest.get()
         {
-            let due = *since + MIN_TIME;
-            if due > now {
-                return Err(due);
-            }
-            if let Some(oldest) = oldest.get() {
-                oldest.abort();
-            }
-            table.unknown.pop_front();
+            oldest.abort();
         }
-        let task = Arc::new(Task::new());
         table.unknown.push_back((Arc::clone(&task), now));
         let place = Place {
             places: Arc::clone(self),
             task: Some(Arc::clone(&task)),
         };
-        Ok((place, task))
+        (place, task)
     }
 
-    /// Removes a connection from those without credentials.
-    fn leave(&self, table: &mut Table, task: &Arc<Task>) {
-        table.unknown.retain(|(other, _)| !Arc::ptr_eq(other, task));
-        self.left.notify_one();
+    /// Returns until when a new connection must not take the place of the oldest one; `None` if there is a place.
+    pub(super) fn full_until(&self) -> Option<Instant> {
+        let table = self.table();
+        let (_, since) = table.unknown.front()?;
+        (table.unknown.len() >= MAX_UNKNOWN).then_some(*since + MIN_STAY)
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -110,7 +86,7 @@ impl Place {
             return false;
         }
         table.known += 1;
-        self.places.leave(&mut table, task);
+        table.unknown.retain(|(other, _)| !Arc::ptr_eq(other, task));
         drop(table);
         self.task = None;
         true
@@ -121,7 +97,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut table = self.places.table();
         match &self.task {
-            Some(task) => self.places.leave(&mut table, task),
+            Some(task) => table.unknown.retain(|(other, _)| !Arc::ptr_eq(other, task)),
             None => table.known -= 1,
         }
     }
@@ -132,14 +108,28 @@ mod tests {
     use std::future::pending;
 
     use super::*;
+    use crate::platform::clock::timer_now;
 
-    #[tokio::test]
-    async fn oldest_connection_without_credentials_is_closed_after_its_time() {
+    #[test]
+    fn new_connection_waits_while_all_places_were_taken_just_now() {
         let places = Arc::new(Places::default());
         let start = timer_now();
+        let mut open: Vec<Place> = Vec::new();
+        for number in 0..MAX_UNKNOWN {
+            assert_eq!(places.full_until(), None, "{number}");
+            open.push(places.enter(start).0);
+        }
+        assert_eq!(places.full_until(), Some(start + MIN_STAY));
+        assert!(open[0].authenticate());
+        assert_eq!(places.full_until(), None);
+    }
+
+    #[tokio::test]
+    async fn oldest_connection_without_credentials_is_closed() {
+        let places = Arc::new(Places::default());
         let mut open = Vec::new();
-        for _ in 0..=MAX_UNKNOWN {
-            let (place, task) = places.try_enter(start).unwrap();
+        for _ in 0..=MAX_UNKNOWN + 1 {
+            let (place, task) = places.enter(timer_now());
             let served = tokio::spawn(pending::<()>());
             task.set(served.abort_handle()).unwrap();
             open.push((place, served));
@@ -147,39 +137,22 @@ mod tests {
                 assert!(open[0].0.authenticate());
             }
         }
-        let due = start + MIN_TIME;
-        let early = places.try_enter(due - Duration::from_millis(1));
-        assert_eq!(early.unwrap_err(), due);
-        let _late = places.try_enter(due).unwrap();
         let (_, second) = &mut open[1];
         assert!(second.await.unwrap_err().is_cancelled());
         assert!(!open[0].1.is_finished() && !open[2].1.is_finished());
     }
 
-    #[tokio::test]
-    async fn connection_enters_when_another_one_leaves() {
-        let places = Arc::new(Places::default());
-        // Without the notification they would have to wait for this.
-        let later = timer_now() + Duration::from_secs(3600);
-        let enter = || places.try_enter(later).unwrap().0;
-        let mut open: Vec<Place> = (0..MAX_UNKNOWN).map(|_| enter()).collect();
-        let (entered, _) = tokio::join!(places.enter(), async { open[7].authenticate() });
-        let (again, ()) = tokio::join!(places.enter(), async { drop(open.pop()) });
-        assert_eq!(places.table().unknown.len(), MAX_UNKNOWN);
-        drop((entered, again));
-    }
-
-    #[tokio::test]
-    async fn places_are_limited_and_returned() {
+    #[test]
+    fn places_are_limited_and_returned() {
         let places = Arc::new(Places::default());
         let known = MAX_CONNECTIONS - MAX_UNKNOWN;
         let mut open: Vec<Place> = Vec::new();
         for _ in 0..known {
-            let mut place = places.enter().await.0;
+            let mut place = places.enter(timer_now()).0;
             assert!(place.authenticate() && place.authenticate());
             open.push(place);
         }
-        let mut late = places.enter().await.0;
+        let mut late = places.enter(timer_now()).0;
         assert!(!late.authenticate());
         open.pop();
         assert!(late.authenticate());

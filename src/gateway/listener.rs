@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::task::{JoinSet, yield_now};
+use tokio::time::{sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -50,19 +50,24 @@ pub(super) async fn serve<C: Clock>(
     let mut tasks = JoinSet::new();
     let mut last_warning = None;
     loop {
+        let now = timer_now();
+        let full_until = gateway.0.places.full_until().filter(|until| *until > now);
         let accepted = tokio::select! {
             biased;
             () = stop.cancelled() => break,
             Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
-            accepted = listener.accept() => accepted,
+            () = sleep_until(full_until.unwrap_or(now)), if full_until.is_some() => continue,
+            accepted = listener.accept(), if full_until.is_none() => accepted,
         };
         match accepted {
             Ok((stream, _)) => {
-                let (place, slot) = gateway.0.places.enter().await;
+                let (place, slot) = gateway.0.places.enter(timer_now());
                 let served = serve_stream(stream, scheme, gateway.clone(), place, stop.clone());
                 let task = tasks.spawn(served);
                 // It is set once.
                 slot.set(task).ok();
+                // It may show its credentials before the next one takes a place.
+                yield_now().await;
             }
             Err(error) => {
                 report(&error, &mut last_warning);

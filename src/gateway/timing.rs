@@ -24,6 +24,8 @@ pub(super) struct Timing {
     pub(super) linger_idle: Duration,
     /// For requests in flight when the gateway stops.
     pub(super) stop: Duration,
+    /// For the next request on an idle connection when the gateway stops. An application may be sending it just then.
+    pub(super) stop_idle: Duration,
 }
 
 impl Default for Timing {
@@ -40,6 +42,7 @@ impl Default for Timing {
             linger: seconds(30),
             linger_idle: seconds(5),
             stop: seconds(30),
+            stop_idle: seconds(1),
         }
     }
 }

@@ -14,11 +14,12 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use domo_sandbox::{Builder, Sandbox};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::process::in_shell_after;
+use super::wait::until;
 use super::{CANARY_SECRET, CLIENT_ID, Daemon, PATIENCE, chmod, folder, print_skip};
 
 /// The application of most tests.
@@ -35,6 +36,18 @@ pub(crate) fn builder(lifetime: Duration) -> Builder {
     Sandbox::builder()
         .client(CLIENT_ID, CANARY_SECRET, &["data", "user", "dashboard"])
         .lifetime(lifetime)
+}
+
+/// Waits for the token of the sandbox with that scope, and returns it.
+pub(crate) fn real_token(sandbox: &Sandbox, scope: &str) -> String {
+    until(|| {
+        let requests = sandbox.requests();
+        let mut issued = requests
+            .iter()
+            .filter(|seen| seen.scope.as_deref() == Some(scope));
+        let token = issued.find_map(|seen| seen.token.clone());
+        token.ok_or("no token was issued")
+    })
 }
 
 /// An application of the config: its name, and the client and server that it uses.
@@ -234,6 +247,8 @@ pub(crate) fn add_app(folder: &TempDir, name: &str) -> String {
 pub(crate) fn write_certificate(folder: &Path) {
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let name = &mut authority.distinguished_name;
+    name.push(DnType::CommonName, "gateway CA");
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
     let names = ["localhost", "127.0.0.1"].map(str::to_owned);
@@ -388,6 +403,23 @@ pub(crate) fn python() -> Option<Command> {
         return None;
     }
     Some(Command::new(python))
+}
+
+/// Returns how often each text is in the memory of a process, or `None` without permission to read it. In Python: a
+/// search in hundreds of MiB by a debug build takes minutes.
+pub(crate) fn found_in_memory(mut python: Command, pid: u32, texts: &[&str]) -> Option<Vec<usize>> {
+    python.args([format!("{PROGRAMS}/memory.py"), pid.to_string()]);
+    python.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = python.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(texts.join("\n").as_bytes()).unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    let counts = str::from_utf8(&output.stdout).unwrap().lines();
+    output
+        .status
+        .success()
+        .then(|| counts.map(|count| count.parse().unwrap()).collect())
 }
 
 /// A Node with domo-sdk that trusts this CA.

@@ -152,12 +152,7 @@ enum LastSeen {
 impl LastSeen {
     fn state(&mut self, args: &Status, state: &State) -> Result<(), CliError> {
         let status = &state.status;
-        let mut new = (status.broker.clone(), status.scopes.clone());
-        for app in &mut new.0.apps {
-            // They change with each request of an application.
-            app.last_used = None;
-            app.connections = 0;
-        }
+        let new = (without_use(status.broker.clone()), status.scopes.clone());
         if matches!(self, Self::State(old) if **old == new) {
             return Ok(());
         }
@@ -186,5 +181,41 @@ fn exit_code_of(sets: &[ScopeStatus], now: BootTime) -> u8 {
         TEMPORARY
     } else {
         0
+    }
+}
+
+/// Returns the status without what changes with each request of an application.
+fn without_use(mut broker: BrokerStatus) -> BrokerStatus {
+    for app in &mut broker.apps {
+        app.last_used = None;
+        app.connections = 0;
+    }
+    broker
+}
+
+#[cfg(test)]
+mod tests {
+    use domo_token_protocol::messages;
+
+    use super::*;
+
+    #[test]
+    fn use_of_an_application_is_no_change_and_an_error_of_it_is_one() {
+        let broker = |last_used, connections, error: Option<&str>| {
+            let app = messages::AppStatus {
+                name: "etl".to_owned(),
+                client: "acme".to_owned(),
+                last_used,
+                connections,
+                error: error.map(str::to_owned),
+            };
+            without_use(BrokerStatus::of_wire(messages::BrokerStatus {
+                apps: vec![app],
+                ..messages::BrokerStatus::default()
+            }))
+        };
+        let unused = broker(None, 0, None);
+        assert_eq!(broker(Some(BootTime::from_millis(7)), 3, None), unused);
+        assert_ne!(broker(None, 0, Some("no file")), unused);
     }
 }

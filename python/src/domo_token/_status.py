@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, TypedDict
+from typing import Optional, TypedDict
 
 
 class AppStatus(TypedDict, total=False):
@@ -16,7 +16,10 @@ class AppStatus(TypedDict, total=False):
 
 
 class FleetStatus(TypedDict, total=False):
-    """The store through which the hosts of a fleet share tokens. ``since`` is in seconds since 1970."""
+    """The store through which the hosts of a fleet share tokens.
+
+    ``since`` is in seconds since 1970.
+    """
 
     place: str
     up: bool
@@ -28,7 +31,8 @@ class FleetStatus(TypedDict, total=False):
 class BrokerStatus(TypedDict, total=False):
     """The daemon. Times are seconds since 1970.
 
-    ``apps`` is empty for users other than root and the daemon's. It has up to 100 applications; ``more_apps`` counts the others.
+    ``apps`` is empty for users other than root and the daemon's. It has up to 100 applications, and
+    ``more_apps`` counts the others.
     """
 
     socket: str
@@ -41,7 +45,7 @@ class BrokerStatus(TypedDict, total=False):
     config_error: Optional[str]
     default_client: Optional[str]
     fleet: Optional[FleetStatus]
-    apps: List[AppStatus]
+    apps: list[AppStatus]
     more_apps: int
 
 
@@ -52,7 +56,8 @@ _TokenOrigin = TypedDict("_TokenOrigin", {"from": Optional[str]}, total=False)
 class TokenStatus(_TokenOrigin, total=False):
     """One scope set.
 
-    ``state`` is idle, fetching, fresh, waiting or denied. ``from`` is domo, or fleet if another host obtained the token.
+    ``state`` is idle, fetching, fresh, waiting or denied. ``from`` is domo, or fleet if another
+    host obtained the token.
     """
 
     client: str

@@ -114,10 +114,19 @@ fn each_refusal_has_its_response() {
         let Status(code, reason) = refusal.status();
         assert_eq!(code, status, "{refusal:?}");
         let (lines, body) = parts(&refusal.response("/v1/users", Toe(0), DELIVERY));
-        let expected = json!({
+        let mut expected = json!({
             "status": status, "statusReason": reason, "path": "/v1/users", "message": message,
             "toe": "00000-00000",
         });
+        let error = match status {
+            401 => Some("invalid_token"),
+            403 if matches!(refusal, Refusal::MissingScopes(_)) => Some("insufficient_scope"),
+            _ => None,
+        };
+        if let Some(error) = error {
+            expected["error"] = error.into();
+            expected["error_description"] = message.clone().into();
+        }
         assert_eq!(body, expected);
         assert!(has(&lines, &format!("HTTP/1.1 {status} {reason}")));
         assert!(has(&lines, "Domo-Token-Gateway: 1") && has(&lines, "Cache-Control: no-store"));

@@ -128,6 +128,24 @@ async fn stop_closes_idle_connections_and_finishes_requests() {
 }
 
 #[tokio::test]
+async fn request_on_an_idle_connection_just_after_the_stop_is_answered() {
+    let fixture = Fixture::new().await;
+    let (mut idle, mut kept, _) = fixture.exchange(&get("/v1/datasets")).await;
+    kept.send(OK).await;
+    idle.message().await;
+    fixture.stop.cancel();
+    idle.send(get("/v1/datasets")).await;
+    kept.head().await;
+    kept.send(OK).await;
+    let (head, _) = idle.message().await;
+    assert!(
+        head.starts_with("HTTP/1.1 200") && head.contains("\r\nConnection: close\r\n"),
+        "{head}"
+    );
+    assert_eq!(idle.rest().await, "");
+}
+
+#[tokio::test]
 async fn stop_ends_what_takes_too_long() {
     let mut fixture = Fixture::with(|timing| timing.stop = Duration::from_millis(20)).await;
     let (mut app, _server, _) = fixture.exchange(&get("/v1/datasets")).await;

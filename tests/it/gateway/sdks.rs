@@ -1,15 +1,12 @@
 //! Domo's SDKs, unmodified, through the gateway.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use domo_token_client::clock::boot_now;
-
-use crate::common::HOUR;
 use crate::common::gateway::{APP, Gateway, Sdk, builder, node, python};
-use crate::common::process::KillOnDrop;
-use crate::common::wait::until;
+use crate::common::process::{KillOnDrop, wait_for_exit};
+use crate::common::{HOUR, timed};
 
 /// The scripts that call a sandbox in its own tests, without a gateway.
 const CALLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crates/sandbox/tests/sdk");
@@ -144,29 +141,21 @@ fn domo_sdk_with_a_wrong_secret_settles_after_at_most_5_token_requests() {
     command.env("DEBUG", "domo-sdk").stdin(Stdio::piped());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = KillOnDrop(command.spawn().unwrap());
-    let start = boot_now();
-    // The program ends after this command.
-    let mut commands = child.stdin.take().unwrap();
-    commands.write_all(b"list\n").unwrap();
-    drop(commands);
-    until(|| child.try_wait().unwrap().ok_or("domo-sdk still calls"));
-    assert!(boot_now().saturating_since(start) < Duration::from_secs(3));
-    let mut stdout = String::new();
+    let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(answers.next().unwrap().unwrap(), "ok");
+    let (took, answer) = timed(|| {
+        // Without another command, the program ends after this one.
+        let mut commands = child.stdin.take().unwrap();
+        commands.write_all(b"list\n").unwrap();
+        answers.next().unwrap().unwrap()
+    });
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    wait_for_exit(&mut child);
     let mut stderr = String::new();
-    child
-        .stdout
-        .take()
-        .unwrap()
-        .read_to_string(&mut stdout)
-        .unwrap();
-    child
-        .stderr
-        .take()
-        .unwrap()
-        .read_to_string(&mut stderr)
-        .unwrap();
+    let mut log = child.stderr.take().unwrap();
+    log.read_to_string(&mut stderr).unwrap();
     let requests = stderr.matches("Renewing access token").count();
     assert!((1..=5).contains(&requests), "{requests}: {stderr}");
-    assert!(stdout.contains("failed 400"), "{stdout}");
+    assert!(answer.contains("failed 400"), "{answer}");
     assert_eq!(sandbox.resource_calls().len(), 0);
 }

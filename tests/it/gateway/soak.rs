@@ -122,8 +122,8 @@ fn call(run: &Run, app: &'static str, mut sdk: Sdk) {
                 from,
                 to,
             });
-            // Without its dataset, what follows would fail.
-            if command == "prepare" {
+            // Without its dataset or data, what follows would fail.
+            if command == "prepare" || command == "upload 1" {
                 break;
             }
         }

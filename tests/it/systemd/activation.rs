@@ -95,10 +95,13 @@ fn all_sockets_of_the_unit_are_served_and_named_in_the_log() {
 #[test]
 fn socket_of_another_name_exits_78_and_callers_of_the_broker_are_refused() {
     let sandbox = sandbox(HOUR);
-    for (name, expected) in [(
-        "metrics",
-        "set FileDescriptorName= to broker, gateway or gateway-tls",
-    )] {
+    let unused = "the config has no [gateway]";
+    let unknown = "set FileDescriptorName= to broker, gateway or gateway-tls";
+    for (name, expected) in [
+        ("gateway", unused),
+        ("gateway-tls", unused),
+        ("metrics", unknown),
+    ] {
         let folder = folder(&config_text(&sandbox, "[\"data\"]"));
         let path = folder.path().join("activated.sock");
         let listener = UnixListener::bind(&path).unwrap();

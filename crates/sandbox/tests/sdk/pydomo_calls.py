@@ -235,8 +235,8 @@ def pages(domo):
 
 def scopes(host, client_id, secret):
     domo = Domo(client_id, secret, api_host=host, use_https=False, scope=["user"])
-    fails(lambda: list(domo.datasets.list()), "insufficient_scope")
-    fails(lambda: list(domo.pages.list()), "insufficient_scope")
+    fails(lambda: list(domo.datasets.list()), "scope")
+    fails(lambda: list(domo.pages.list()), "scope")
     equal(len(domo.users.list(10, 0)), 1)
 
 

@@ -14,8 +14,7 @@ pub(super) fn of(broker: &BrokerStatus, now: BootTime, style: TableStyle) -> Str
     let width = |app: &AppStatus| plain(&app.name).chars().count();
     let width = broker.apps.iter().map(width).max().unwrap_or(0);
     let title = painted("applications", style.colour.then_some(BOLD));
-    let mut text = format!("\n{title}\n");
-    for app in &broker.apps {
+    let line = |app: &AppStatus| {
         let name = format!("{:width$}", plain(&app.name), width = width);
         let state = match &app.error {
             Some(error) => {
@@ -24,14 +23,16 @@ pub(super) fn of(broker: &BrokerStatus, now: BootTime, style: TableStyle) -> Str
             }
             None => use_of(app, now),
         };
-        text.push_str(&format!("  {name}  {}, {state}\n", plain(&app.client)));
-    }
-    if broker.more_apps > 0 {
-        let shown = broker.apps.len();
-        let more = broker.more_apps;
-        text.push_str(&format!("  {more} more; status shows at most {shown}\n"));
-    }
-    text
+        format!("  {name}  {}, {state}\n", plain(&app.client))
+    };
+    let lines: String = broker.apps.iter().map(line).collect();
+    let (shown, more) = (broker.apps.len(), broker.more_apps);
+    let rest = if more > 0 {
+        format!("  {more} more; status shows at most {shown}\n")
+    } else {
+        String::new()
+    };
+    format!("\n{title}\n{lines}{rest}")
 }
 
 fn use_of(app: &AppStatus, now: BootTime) -> String {
