@@ -6,6 +6,7 @@ use std::io;
 use std::net::{self, SocketAddr};
 use std::sync::Arc;
 
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -25,11 +26,16 @@ use crate::source::Source;
 /// Why an application whose files were not looked at is disabled.
 const NOT_LOADED: &str = "its files were not read";
 
+/// The name of TLS in the log.
+const TLS: &str = "TLS";
+
 /// A gateway that runs.
 pub(super) struct RunningGateway {
     gateway: Gateway<SystemClock>,
     /// The files as they were last read; `None` if the config no longer has a gateway.
     loaded: Option<LoadedGateway>,
+    /// TLS as it could last be used. Certificate and key are two files, so while they are replaced they do not match.
+    tls: Option<Arc<ServerConfig>>,
     /// What cannot be used, and why, as it was last logged.
     errors: BTreeMap<String, String>,
     stop: CancellationToken,
@@ -116,6 +122,7 @@ impl RunningGateway {
         let mut running = Self {
             gateway,
             loaded: None,
+            tls: None,
             errors: BTreeMap::new(),
             stop,
             serving,
@@ -131,6 +138,11 @@ impl RunningGateway {
         loaded: Option<LoadedGateway>,
         sources: &BTreeMap<String, Arc<Source>>,
     ) {
+        self.tls = match loaded.as_ref().and_then(|loaded| loaded.tls.as_ref()) {
+            Some(Ok(tls)) => Some(Arc::clone(tls)),
+            Some(Err(_)) => self.tls.take(),
+            None => None,
+        };
         self.loaded = loaded;
         self.log_errors();
         self.refresh(config, sources);
@@ -152,11 +164,7 @@ impl RunningGateway {
         });
         self.gateway.apply(GatewaySettings {
             apps: apps.collect(),
-            tls: loaded
-                .tls
-                .as_ref()
-                .and_then(|tls| tls.as_ref().ok())
-                .cloned(),
+            tls: self.tls.clone(),
         });
     }
 
@@ -164,7 +172,15 @@ impl RunningGateway {
     fn log_errors(&mut self) {
         let errors = self.loaded.as_ref().map(errors_of).unwrap_or_default();
         for (what, problem) in &errors {
-            if self.errors.get(what) != Some(problem) {
+            if self.errors.get(what) == Some(problem) {
+                continue;
+            }
+            if what == TLS && self.tls.is_some() {
+                warn!(
+                    error = problem,
+                    "new TLS files of the gateway cannot be used; the previous certificate stays in use"
+                );
+            } else {
                 error!(
                     what,
                     error = problem,
@@ -199,7 +215,7 @@ fn errors_of(loaded: &LoadedGateway) -> BTreeMap<String, String> {
     let key = key.filter(|_| !loaded.apps.is_empty());
     let key = key.map(|error| ("key_file".to_owned(), error));
     let tls = loaded.tls.as_ref().and_then(|tls| tls.as_ref().err());
-    let tls = tls.map(|error| ("TLS".to_owned(), error));
+    let tls = tls.map(|error| (TLS.to_owned(), error));
     let all = apps.chain(key).chain(tls);
     all.map(|(what, error)| (what, error.clone())).collect()
 }
