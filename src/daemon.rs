@@ -23,6 +23,7 @@ use crate::broker::{Broker, BrokerConfig, Engine};
 use crate::config::{Config, Env, Limits};
 use crate::connect::Shared;
 use crate::fdstore::StoredTokens;
+use crate::gateway::descriptors_left;
 use crate::load::{FileStamps, LoadedConfig, SecretCommands};
 use crate::platform::clock::{Clock, SystemClock};
 use crate::platform::file_watch::Files;
@@ -191,7 +192,12 @@ fn server_settings(config: &Config, socket: &Path) -> server::Settings {
 
 /// Returns the config's limits, lowered to the limit on open descriptors.
 fn limits_within_nofile(config: &Config) -> Limits {
-    let limits = server::clamp_to_nofile(config.limits, descriptors::raise());
+    let descriptors = descriptors::raise();
+    let of_callers = match config.gateway {
+        Some(_) => descriptors_left(descriptors),
+        None => descriptors,
+    };
+    let limits = server::clamp_to_nofile(config.limits, of_callers);
     // A limit per user above the total is lowered to it without any lack of descriptors.
     if limits.connections < config.limits.connections {
         warn!(

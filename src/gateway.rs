@@ -86,6 +86,7 @@ use login_delay::LoginDelays;
 use settings::State;
 use timing::Timing;
 
+pub use limits::descriptors_left;
 pub use settings::{AppSettings, GatewaySettings};
 
 /// The gateway. Clones are the same one.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 /// The most connections.
 const MAX_CONNECTIONS: usize = 256;
 
-/// Of these, the places of connections without credentials.
+/// Of the connections, the places of connections without credentials.
 const MAX_UNKNOWN: usize = 32;
 
 /// The most connections of one application.
@@ -41,6 +41,13 @@ pub(super) struct Place {
     places: Arc<Places>,
     /// `None` once its credentials are known.
     task: Option<Arc<Task>>,
+}
+
+/// Returns how many of the daemon's descriptors the connections leave to its other parts. Each connection can have one to
+/// a server. If there are few descriptors, half of them are left.
+#[must_use]
+pub fn descriptors_left(descriptors: usize) -> usize {
+    descriptors - (2 * MAX_CONNECTIONS).min(descriptors / 2)
 }
 
 impl Places {
@@ -109,6 +116,14 @@ mod tests {
 
     use super::*;
     use crate::platform::clock::timer_now;
+
+    #[test]
+    fn descriptors_are_left_for_other_parts() {
+        assert_eq!(descriptors_left(16384), 16384 - 512);
+        assert_eq!(descriptors_left(1024), 512);
+        assert_eq!(descriptors_left(60), 30);
+        assert_eq!(descriptors_left(usize::MAX), usize::MAX - 512);
+    }
 
     #[test]
     fn new_connection_waits_while_all_places_were_taken_just_now() {
