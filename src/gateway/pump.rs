@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use super::buffer::{Buffer, LARGE, Link};
+use super::buffer::{Buffer, Link, PART};
 use super::chunked::{ChunkError, Decoder};
 use crate::connect::Stream;
 
@@ -167,7 +167,7 @@ impl Pump {
             }
             match ready!(read) {
                 Ok(0) => self.end(&mut from.buffer)?,
-                Ok(_) if !from.buffer.has_room() => from.buffer.grow(LARGE),
+                Ok(_) if !from.buffer.has_room() => from.buffer.grow(PART),
                 Ok(_) => {}
                 // Many servers close TLS without its own end.
                 Err(error)
