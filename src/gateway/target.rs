@@ -76,7 +76,7 @@ impl<'a> Target<'a> {
             return Err(TargetError::EmptySegment);
         }
         check_encoding(path)?;
-        if path.split('/').any(|segment| is_parameter(segment)) {
+        if path.split('/').any(is_parameter) {
             return Err(TargetError::EmptySegment);
         }
         if path.split('/').any(is_dot_segment) {
@@ -164,8 +164,7 @@ mod tests {
     #[test]
     fn invalid_target_is_rejected() {
         use TargetError::{
-            Character, DotSegment, EmptySegment, Encoded, NotAPath, NotFound, NotText,
-            PercentEncoding,
+            Character, DotSegment, EmptySegment, Encoded, NotAPath, NotFound, PercentEncoding,
         };
         for (target, expected) in [
             ("", NotAPath),
@@ -176,14 +175,6 @@ mod tests {
             ("//api.domo.com/v1/users", EmptySegment),
             ("/v1//users", EmptySegment),
             ("/v1/users//", EmptySegment),
-            ("/v1/users/;", EmptySegment),
-            ("/v1/users/;a=b/7", EmptySegment),
-            ("/v1/users/%3B", EmptySegment),
-            ("/v1/users/%3bx", EmptySegment),
-            ("/v1/users/%C0%AE%C0%AE/datasets", NotText),
-            ("/v1/users/%e0%80%ae", NotText),
-            ("/v1/users/%FF", NotText),
-            ("/v1/users%C3", NotText),
             ("/v1/users\\7", Character),
             ("/v1/us ers", Character),
             ("/v1/users\0", Character),
@@ -225,6 +216,24 @@ mod tests {
             ("/oauth/token;a", NotFound),
             ("/oauth/authorize", NotFound),
             ("/api/v1/users", NotFound),
+        ] {
+            assert_eq!(Target::parse(target), Err(expected), "{target:?}");
+            assert!(!expected.to_string().is_empty());
+        }
+    }
+
+    #[test]
+    fn what_a_server_may_read_as_another_path_is_rejected() {
+        use TargetError::{EmptySegment, NotText};
+        for (target, expected) in [
+            ("/v1/users/;", EmptySegment),
+            ("/v1/users/;a=b/7", EmptySegment),
+            ("/v1/users/%3B", EmptySegment),
+            ("/v1/users/%3bx", EmptySegment),
+            ("/v1/users/%C0%AE%C0%AE/datasets", NotText),
+            ("/v1/users/%e0%80%ae", NotText),
+            ("/v1/users/%FF", NotText),
+            ("/v1/users%C3", NotText),
         ] {
             assert_eq!(Target::parse(target), Err(expected), "{target:?}");
             assert!(!expected.to_string().is_empty());
