@@ -130,8 +130,9 @@ impl<S: AsyncRead + Unpin> RespStream<S> {
         self.0.consume(1);
         let line = self.line().await?;
         Ok(match kind {
-            b'+' => Item::Value(Value::Text(line)),
-            b'-' => Item::Value(Value::Error(ServerError(line))),
+            b'+' => Item::Value(Value::Text(text(line)?)),
+            // Servers repeat arguments in errors, and records are no text.
+            b'-' => Item::Value(Value::Error(ServerError(lossy(&line)))),
             b':' => Item::Value(Value::Integer(number(&line)?)),
             b'$' => Item::Value(match length(&line)? {
                 Some(length) => Value::Bytes(self.bytes(length).await?),
@@ -145,15 +146,18 @@ impl<S: AsyncRead + Unpin> RespStream<S> {
     }
 
     /// Reads a line, and returns it without its end.
-    async fn line(&mut self) -> Result<String, End> {
+    async fn line(&mut self) -> Result<Vec<u8>, End> {
         let mut line = Vec::new();
         let read = self.0.read_until(b'\n', &mut line).await;
         read.map_err(End::Failed)?;
         if line.last() != Some(&b'\n') {
             return Err(self.end());
         }
-        let line = line.strip_suffix(b"\r\n").ok_or(End::Invalid)?;
-        String::from_utf8(line.to_vec()).map_err(|_| End::Invalid)
+        if !line.ends_with(b"\r\n") {
+            return Err(End::Invalid);
+        }
+        line.truncate(line.len() - 2);
+        Ok(line)
     }
 
     /// Reads that many bytes and the end of the line. A length that is announced reserves no memory.
@@ -191,13 +195,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RespStream<S> {
     }
 }
 
-fn number(text: &str) -> Result<i64, End> {
+fn text(line: Vec<u8>) -> Result<String, End> {
+    String::from_utf8(line).map_err(|_| End::Invalid)
+}
+
+fn lossy(line: &[u8]) -> String {
+    String::from_utf8_lossy(line).into_owned()
+}
+
+fn number(line: &[u8]) -> Result<i64, End> {
+    let text = str::from_utf8(line).map_err(|_| End::Invalid)?;
     text.parse().map_err(|_| End::Invalid)
 }
 
 /// Returns a length; -1 is the absence of a value.
-fn length(text: &str) -> Result<Option<usize>, End> {
-    match number(text)? {
+fn length(line: &[u8]) -> Result<Option<usize>, End> {
+    match number(line)? {
         -1 => Ok(None),
         length => usize::try_from(length).map(Some).map_err(|_| End::Invalid),
     }
@@ -237,6 +250,8 @@ mod tests {
         ] {
             assert_eq!(read(answer.as_bytes()).unwrap(), expected, "{answer:?}");
         }
+        let binary = Value::Error(ServerError("ERR '\u{1}\u{fffd}'".to_owned()));
+        assert_eq!(read(b"-ERR '\x01\xff'\r\n").unwrap(), binary);
     }
 
     #[test]
