@@ -69,9 +69,10 @@ impl Connection {
         Ok(())
     }
 
-    /// Permits the bytes of another operation.
-    pub(super) fn start_operation(&mut self) {
+    /// Permits the bytes of another operation. Returns false if the connection cannot be used for it.
+    pub(super) async fn start_operation(&mut self) -> bool {
         self.stream.start_operation();
+        self.stream.is_idle().await
     }
 
     /// Sends commands together, so that they take one round trip, and returns their answers, each of which may be an
@@ -101,6 +102,7 @@ impl Connection {
                 at: boot_now(),
             });
         }
+        self.stream.check_end_of_answers()?;
         replies.try_into().map_err(|_| End::Invalid)
     }
 }

@@ -72,6 +72,12 @@ pub(super) fn of_end(end: End, server: &str, is_tls: bool, diagnosis: &Diagnosis
                 MAX_EXCHANGE / 1024
             ),
         ),
+        End::Unsolicited => error(
+            StoreFailure::Protocol,
+            format!(
+                "{server} sent more answers than it received commands; check host and port, and a proxy in between"
+            ),
+        ),
         End::Closed => error(
             StoreFailure::Connect,
             format!("{server} closed the connection before it answered{hint}"),

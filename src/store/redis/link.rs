@@ -60,7 +60,7 @@ impl Link {
     ) -> Result<(BootTime, [Reply; N]), StoreError> {
         let (asked, replies) = self.replies(deadline, commands).await?;
         if let Some(error) = replies.iter().find_map(|reply| self.rejection(reply)) {
-            self.connection = None;
+            self.disconnect();
             return Err(error);
         }
         Ok((asked, replies))
@@ -100,12 +100,12 @@ impl Link {
         deadline: Instant,
         commands: impl Fn() -> [Command; N] + Send,
     ) -> Result<(BootTime, [Reply; N]), StoreError> {
-        let mut connection = if let Some(mut connection) = self.connection.take() {
-            connection.start_operation();
-            connection
-        } else {
-            let address = address(&self.reach, deadline).await?;
-            self.connect(&address, deadline).await?
+        let mut connection = match self.usable_connection().await {
+            Some(connection) => connection,
+            None => {
+                let address = address(&self.reach, deadline).await?;
+                self.connect(&address, deadline).await?
+            }
         };
         let mut asked = boot_now();
         let mut replies = connection.run(commands()).await?;
@@ -119,6 +119,17 @@ impl Link {
         }
         self.connection = Some(connection);
         Ok((asked, replies))
+    }
+
+    /// Takes the connection of the last operation, unless the server has closed it meanwhile.
+    async fn usable_connection(&mut self) -> Option<Connection> {
+        let mut connection = self.connection.take()?;
+        connection.start_operation().await.then_some(connection)
+    }
+
+    /// Closes the connection, after which the next operation connects again.
+    pub(super) fn disconnect(&mut self) {
+        self.connection = None;
     }
 
     async fn connect(

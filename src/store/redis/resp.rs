@@ -4,10 +4,14 @@
 //! It needs a command at a time and six kinds of answers, so a library with pipelines, pools and clusters would be many
 //! times its size (<https://redis.io/docs/latest/develop/reference/protocol-spec/>).
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::Poll;
 
 use tokio::io::{
-    AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, Take,
+    AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader,
+    Take,
 };
 use zeroize::Zeroizing;
 
@@ -57,6 +61,8 @@ pub(super) enum End {
     Failed(io::Error),
     /// It is not the protocol.
     Invalid,
+    /// The server sent more than the answers to the commands.
+    Unsolicited,
 }
 
 /// Appends a command, whose first part is its name. The content can be a password.
@@ -89,6 +95,26 @@ impl<S: AsyncRead + Unpin> RespStream<S> {
     /// Permits the bytes of another operation.
     pub(super) fn start_operation(&mut self) {
         self.0.get_mut().set_limit(MAX_EXCHANGE as u64);
+    }
+
+    /// Returns an error if an answer has arrived after the last one that was read: the answers no longer belong to
+    /// their commands.
+    pub(super) fn check_end_of_answers(&self) -> Result<(), End> {
+        if self.0.buffer().is_empty() {
+            Ok(())
+        } else {
+            Err(End::Unsolicited)
+        }
+    }
+
+    /// Returns whether another command may be sent: as far as is known, the server has not closed the connection, and
+    /// has sent nothing.
+    pub(super) async fn is_idle(&mut self) -> bool {
+        poll_fn(|context| {
+            let arrived = Pin::new(&mut self.0).poll_fill_buf(context);
+            Poll::Ready(arrived.is_pending())
+        })
+        .await
     }
 
     /// Reads one value.
