@@ -26,6 +26,7 @@ use serde::de::DeserializeOwned;
 use crate::config::Config;
 use crate::server;
 use crate::source::{domo, sealing};
+use crate::store::redis;
 use domo_token_core::fetch_result::FetchError;
 
 pub use operations::operations;
@@ -33,7 +34,7 @@ pub use operations::operations;
 type Target = fn(&[u8]);
 
 /// The targets, each with the name of its corpus.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("frames", frames),
     ("config", config),
     ("answers", answers),
@@ -44,6 +45,7 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("heads", heads),
     ("sniff", sniff),
     ("fleet_record", fleet_record),
+    ("resp", resp),
 ];
 
 /// Frames and messages: what can be decoded comes back as it was.
@@ -173,6 +175,11 @@ pub fn sniff(bytes: &[u8]) {
 /// Records of a fleet: as they are in the store, and what is sealed in them.
 pub fn fleet_record(bytes: &[u8]) {
     sealing::fuzzing::record(bytes);
+}
+
+/// Answers in the Redis protocol, in pieces of any length.
+pub fn resp(bytes: &[u8]) {
+    redis::fuzzing::answers(bytes);
 }
 
 /// Durations as people write them.

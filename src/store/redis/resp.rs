@@ -213,6 +213,13 @@ impl<S: AsyncRead + Unpin> RespStream<S> {
     }
 }
 
+#[cfg(all(unix, any(test, fuzzing)))]
+impl<S: AsyncRead> RespStream<S> {
+    pub(super) fn source(&self) -> &S {
+        self.0.get_ref().get_ref()
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> RespStream<S> {
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), End> {
         let stream = self.0.get_mut().get_mut();
