@@ -4,7 +4,7 @@ use secrecy::ExposeSecret;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::command::{Command, Reply};
+use super::command::{Command, Reply, was_set};
 use super::error::{self, Subject};
 use super::resp::{self, End, RespStream};
 use super::settings::{Address, Login};
@@ -58,6 +58,7 @@ impl Connection {
             if let Some(rejected) = error::server_error(&reply.value) {
                 return Err(error::of_login(rejected, subject));
             }
+            self.expect_ok(&reply)?;
         }
         if database != 0 {
             let select = Command::new("SELECT").arg(database.to_string().as_bytes());
@@ -65,8 +66,16 @@ impl Connection {
             if let Some(rejected) = error::server_error(&reply.value) {
                 return Err(error::of_command(rejected, "SELECT", subject));
             }
+            self.expect_ok(&reply)?;
         }
         Ok(())
+    }
+
+    fn expect_ok(&self, reply: &Reply) -> Result<(), StoreError> {
+        if was_set(&reply.value) == Some(true) {
+            return Ok(());
+        }
+        Err(error::unexpected(&self.server, reply.command))
     }
 
     /// Permits the bytes of another operation. Returns false if the connection cannot be used for it.

@@ -104,7 +104,7 @@ pub(super) fn of_end(end: End, server: &str, is_tls: bool, diagnosis: &Diagnosis
 /// Returns the error for an answer to `command` that does not fit it.
 pub(super) fn unexpected(server: &str, command: &str) -> StoreError {
     let message = format!(
-        "the answer of {server} to {command} is invalid; check that nothing else uses its keys"
+        "the answer of {server} to {command} is invalid; check host and port, and that nothing else uses its keys"
     );
     error(StoreFailure::Protocol, message)
 }

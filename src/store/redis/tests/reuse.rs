@@ -76,3 +76,27 @@ async fn connection_that_the_server_closed_between_operations_is_replaced() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn login_and_selection_are_answered_with_ok() {
+    for (command, answer) in [
+        ("AUTH", "$-1\r\n"),
+        ("AUTH", ":1\r\n"),
+        ("AUTH", "+QUEUED\r\n"),
+        ("SELECT", "*0\r\n"),
+        ("SELECT", "$2\r\nOK\r\n"),
+    ] {
+        let server = server_with(command, answer).await;
+        let store = store(Place::Server(server.address.clone()), |settings| {
+            settings.database = 3;
+            settings.login = Some(Login {
+                username: None,
+                password: "secret".into(),
+            });
+        });
+        let error = store.session(NAME).look().await.unwrap_err();
+        assert_eq!(error.cause, StoreFailure::Protocol, "{answer:?}");
+        let invalid = format!("to {command} is invalid");
+        assert!(error.message.contains(&invalid), "{error}");
+    }
+}
