@@ -20,14 +20,14 @@ const MAX_MEMORY: usize = 32 * MAX_EXCHANGE;
 const PASSWORD: &str = "c4nary-password";
 const NAME: &str = "0123456789abcdef0123456789abcdef";
 
-/// Reads bytes as answers. The first two bytes are the lengths of the pieces in which they arrive alternately, and the
-/// third is how often the same bytes arrive, so that short inputs reach the limit of an operation.
+/// Reads bytes as answers. The first two bytes are the lengths of the pieces in which they arrive alternately. If the
+/// third is 255, the same bytes arrive until the limit of an operation.
 pub(crate) fn answers(bytes: &[u8]) {
-    let Some(([first, second, count], bytes)) = bytes.split_first_chunk() else {
+    let Some(([first, second, repeat], bytes)) = bytes.split_first_chunk() else {
         return;
     };
     let enough = 2 * MAX_EXCHANGE / bytes.len().max(1);
-    let repeated = bytes.repeat(enough.min(usize::from(*count).pow(2)).max(1));
+    let repeated = bytes.repeat(if *repeat == u8::MAX { enough } else { 1 });
     let lengths = [*first, *second].map(|length| usize::from(length).max(1));
     let read = Read::of(Pieces::new(&repeated, [usize::MAX; 2]));
     assert_eq!(
@@ -91,7 +91,7 @@ fn memory(value: &Value) -> usize {
             Value::Nil | Value::Integer(_) => 0,
             Value::Text(text) => text.capacity(),
             Value::Bytes(bytes) => bytes.capacity(),
-            Value::Error(error) => error.code().len() + error.details().len(),
+            Value::Error(error) => error.0.capacity(),
             Value::Array(values) => {
                 let unused = values.capacity() - values.len();
                 unused * size_of::<Value>() + values.iter().map(memory).sum::<usize>()
@@ -115,7 +115,7 @@ fn write(value: &Value, written: &mut Vec<u8>) {
         Value::Nil => "$-1".to_owned(),
         Value::Integer(number) => format!(":{number}"),
         Value::Text(text) => format!("+{text}"),
-        Value::Error(error) => format!("-{}", whole(error)),
+        Value::Error(error) => format!("-{}", error.0),
         Value::Bytes(bytes) => format!("${}", bytes.len()),
         Value::Array(values) => format!("*{}", values.len()),
     };
@@ -129,11 +129,6 @@ fn write(value: &Value, written: &mut Vec<u8>) {
         Value::Array(values) => values.iter().for_each(|value| write(value, written)),
         Value::Nil | Value::Integer(_) | Value::Text(_) | Value::Error(_) => {}
     }
-}
-
-fn whole(error: &ServerError) -> String {
-    let separator = if error.details().is_empty() { "" } else { " " };
-    format!("{}{separator}{}", error.code(), error.details())
 }
 
 /// Uses a value as the answer to each command: what it means is within bounds, and messages are one line without the

@@ -38,7 +38,7 @@ pub(super) enum Value {
 
 /// An error that a server answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ServerError(String);
+pub(super) struct ServerError(pub(super) String);
 
 impl ServerError {
     /// Returns its first word, such as `NOAUTH`.
