@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::command::{Command, Reply, was_set};
 use super::error::{self, Subject};
-use super::resp::{self, End, RespStream};
+use super::resp::{self, End, RespStream, Value};
 use super::settings::{Address, Login};
 use crate::connect::{Diagnosis, DirectConnector, Stream};
 use crate::platform::clock::boot_now;
@@ -102,16 +102,35 @@ impl Connection {
         for command in &commands {
             resp::encode(&command.parts, &mut encoded);
         }
-        self.stream.write(&encoded).await?;
-        let mut replies = Vec::with_capacity(N);
+        // A server that admits no connection sends an error, and closes it before or after commands are sent.
+        let written = self.stream.write(&encoded).await;
+        let mut replies: Vec<Reply> = Vec::with_capacity(N);
         for command in &commands {
+            let value = match self.stream.read().await {
+                Ok(value) => value,
+                Err(end) => match (rejection(&replies), end) {
+                    (Some(rejection), _) => rejection,
+                    (None, End::Closed) => return Err(written.err().unwrap_or(End::Closed)),
+                    (None, end) => return Err(end),
+                },
+            };
             replies.push(Reply {
                 command: command.name,
-                value: self.stream.read().await?,
+                value,
                 at: boot_now(),
             });
         }
-        self.stream.check_end_of_answers()?;
+        if rejection(&replies).is_none() {
+            written?;
+            self.stream.check_end_of_answers()?;
+        }
         replies.try_into().map_err(|_| End::Invalid)
     }
+}
+
+/// Returns the first error among the answers.
+fn rejection(replies: &[Reply]) -> Option<Value> {
+    let mut values = replies.iter().map(|reply| &reply.value);
+    let rejected = values.find(|value| error::server_error(value).is_some());
+    rejected.cloned()
 }

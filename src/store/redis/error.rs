@@ -125,7 +125,7 @@ pub(super) fn is_denied(value: &Value) -> bool {
 /// Returns the error of a rejected login.
 pub(super) fn of_login(rejected: &ServerError, subject: &Subject<'_>) -> StoreError {
     let server = subject.server;
-    if let Some(error) = too_many_clients(rejected, server) {
+    if let Some(error) = no_connection(rejected, server) {
         return error;
     }
     let message = match rejected.code() {
@@ -142,7 +142,15 @@ pub(super) fn of_login(rejected: &ServerError, subject: &Subject<'_>) -> StoreEr
     error(StoreFailure::Login, message)
 }
 
-fn too_many_clients(rejected: &ServerError, server: &str) -> Option<StoreError> {
+/// Returns the error if a server rejects not the command but the connection.
+fn no_connection(rejected: &ServerError, server: &str) -> Option<StoreError> {
+    if rejected.code() == "DENIED" {
+        let message = format!(
+            "{server} is in protected mode and accepts only connections of its own machine (DENIED); \
+             set a password in its config, and password_file"
+        );
+        return Some(error(StoreFailure::Login, message));
+    }
     let is_full = rejected.details().starts_with("max number of clients");
     is_full.then(|| {
         let message = format!("{server} accepts no more connections; raise its maxclients");
@@ -157,7 +165,7 @@ pub(super) fn of_command(
     subject: &Subject<'_>,
 ) -> StoreError {
     let server = subject.server;
-    if let Some(error) = too_many_clients(rejected, server) {
+    if let Some(error) = no_connection(rejected, server) {
         return error;
     }
     match rejected.code() {

@@ -100,3 +100,36 @@ async fn login_and_selection_are_answered_with_ok() {
         assert!(error.message.contains(&invalid), "{error}");
     }
 }
+
+#[tokio::test]
+async fn error_of_a_server_that_then_closes_the_connection_is_reported() {
+    for (answer, cause, message) in [
+        (
+            "-DENIED Redis is running in protected mode\r\n",
+            StoreFailure::Login,
+            "accepts only connections of its own machine (DENIED); set a password",
+        ),
+        (
+            "-ERR max number of clients reached\r\n",
+            StoreFailure::Connect,
+            "raise its maxclients",
+        ),
+    ] {
+        let server = Scripted::start(move |_| Answer::Last(answer.as_bytes().to_vec())).await;
+        let error = server.store().session(NAME).look().await.unwrap_err();
+        assert_eq!(error.cause, cause, "{error}");
+        assert!(error.message.contains(message), "{error}");
+        assert_eq!(server.take_commands(), ["TIME"]);
+        let greeting = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = greeting.local_addr().unwrap().port();
+        let store = store(Place::Server(address(port)), |_| ());
+        let mut session = store.session(NAME);
+        let reject = async {
+            let (mut stream, _) = greeting.accept().await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        };
+        let (look, ()) = tokio::join!(session.look(), reject);
+        let error = look.unwrap_err();
+        assert_eq!(error.cause, cause, "{error}");
+    }
+}
