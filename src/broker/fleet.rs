@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(status(&broker, &caller), Some(new.clone()));
         let now = BootTime::from_millis(7);
         monitor.succeeded(now);
-        monitor.read_clocks(-12);
+        monitor.read_clocks(-12, now);
         monitor.failed(&refused(), now);
         let down = FleetStatus {
             up: false,
@@ -221,7 +221,7 @@ mod tests {
         monitor.looked_up("acme", &scope("user"), Lookup::Taken);
         monitor.published(Published::Stored);
         monitor.succeeded(BootTime::from_millis(1));
-        monitor.read_clocks(-1500);
+        monitor.read_clocks(-1500, BootTime::from_millis(1));
         monitor.failed(&refused(), BootTime::from_millis(2));
         assert_eq!(looks("user", "taken"), Some(1.0));
         assert_eq!((value(stored), value(connect)), (Some(1.0), Some(1.0)));

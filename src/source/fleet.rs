@@ -350,7 +350,7 @@ impl<K: Store, C: Clock> Fleet<K, C> {
         let passed = millis(look.answered.saturating_since(look.asked)) / 2;
         let difference = i64::try_from(look.time_ms).unwrap_or(i64::MAX);
         let difference = difference.saturating_sub_unsigned(wall_ms.saturating_add(passed));
-        self.monitor.read_clocks(difference);
+        self.monitor.read_clocks(difference, self.clock.now());
         StoreTime {
             asked: look.asked,
             answered: look.answered,

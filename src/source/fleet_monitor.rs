@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use domo_token_protocol::BootTime;
 use domo_token_protocol::scope::ScopeSet;
@@ -11,6 +12,9 @@ use crate::store::{StoreError, StoreFailure};
 
 /// The difference of the clocks above which the log warns, in milliseconds.
 const MAX_CLOCK_DIFFERENCE_MS: u64 = 10_000;
+
+/// How long after such a line the log has no other one: a store whose clock jumps could fill it.
+const CLOCK_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The result of a look at the records of a scope set, or of the claim that followed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,6 +204,8 @@ struct State {
     clock_difference_ms: Option<i64>,
     /// Whether the log has a warning that the clocks differ.
     clocks_differ: bool,
+    /// When the log last had a line about the clocks.
+    clocks_logged: Option<BootTime>,
     counts: FleetCounts,
 }
 
@@ -217,6 +223,7 @@ impl FleetMonitor {
                 client_errors: BTreeMap::new(),
                 clock_difference_ms: None,
                 clocks_differ: false,
+                clocks_logged: None,
                 counts: FleetCounts::default(),
             }),
         }
@@ -284,15 +291,20 @@ impl FleetMonitor {
     }
 
     /// Records how far the store's clock is ahead of this host's wall clock.
-    pub fn read_clocks(&self, difference_ms: i64) {
+    pub fn read_clocks(&self, difference_ms: i64, now: BootTime) {
         let mut state = self.state();
         state.clock_difference_ms = Some(difference_ms);
         let differ = difference_ms.unsigned_abs() > MAX_CLOCK_DIFFERENCE_MS;
-        let changed = std::mem::replace(&mut state.clocks_differ, differ) != differ;
-        drop(state);
-        if changed {
-            self.log_clock_difference(difference_ms, differ);
+        let is_early = state
+            .clocks_logged
+            .is_some_and(|logged| now.saturating_since(logged) < CLOCK_LOG_INTERVAL);
+        if is_early || state.clocks_differ == differ {
+            return;
         }
+        state.clocks_differ = differ;
+        state.clocks_logged = Some(now);
+        drop(state);
+        self.log_clock_difference(difference_ms, differ);
     }
 
     fn log_clock_difference(&self, difference_ms: i64, differ: bool) {
@@ -440,7 +452,7 @@ mod tests {
         assert_eq!((state.since, state.clock_difference_ms), (None, None));
         let lines = Lines::of(|| {
             monitor.succeeded(at(5));
-            monitor.read_clocks(-3);
+            monitor.read_clocks(-3, at(5));
         });
         assert_eq!(lines, [""; 0]);
         let state = monitor.fleet_state();
@@ -460,8 +472,9 @@ mod tests {
     fn clock_difference_above_ten_seconds_is_logged_once_in_each_direction() {
         let monitor = monitor();
         let lines = Lines::of(|| {
-            for difference in [0, 10_000, -10_001, 15_000, -10_000, 3, 10_001] {
-                monitor.read_clocks(difference);
+            for (minute, difference) in (0..).zip([0, 10_000, -10_001, 15_000, -10_000, 3, 10_001])
+            {
+                monitor.read_clocks(difference, at(60 * minute));
             }
         });
         let differences = |line: &String| {
@@ -472,6 +485,19 @@ mod tests {
         let found: Vec<_> = lines.iter().map(differences).collect();
         let expected = [("WARN", -10_001), ("INFO", -10_000), ("WARN", 10_001)];
         assert_eq!(found, expected.map(|(level, ms)| (level.to_owned(), ms)));
+    }
+
+    #[test]
+    fn clock_that_jumps_is_logged_once_a_minute() {
+        let monitor = monitor();
+        let lines = Lines::of(|| {
+            for second in 0..120 {
+                let difference = if second % 2 == 0 { 20_000 } else { 0 };
+                monitor.read_clocks(difference, at(second));
+            }
+        });
+        let levels: Vec<_> = lines.iter().map(|line| &line[..4]).collect();
+        assert_eq!(levels, ["WARN", "INFO"]);
     }
 
     #[test]
