@@ -1,13 +1,18 @@
 //! What failed with a server, and what to do.
 
 use domo_token_core::masking::masked;
+use secrecy::ExposeSecret;
+use zeroize::Zeroizing;
 
 use super::resp::{End, MAX_EXCHANGE, ServerError, Value};
-use super::settings::Login;
+use super::settings::{Address, Login};
 
 use crate::connect::{ConnectError, ConnectFailure, Diagnosis, Secrets, innermost, one_line};
 use crate::credentials::ProxyLogin;
 use crate::store::{StoreError, StoreFailure};
+
+/// The least characters of a secret for which addresses are searched: a shorter one can be a part of any.
+const MIN_SECRET: usize = 8;
 
 /// What messages about a server need, and what they must not contain.
 pub(super) struct Subject<'a> {
@@ -229,6 +234,22 @@ impl Subject<'_> {
         let user = masked(user.unwrap_or("default"));
         let select = if command == "SELECT" { " +select" } else { "" };
         format!(": ACL SETUSER {user} ~{prefix}:* +get +set +time +pexpire +del{select}")
+    }
+
+    /// Returns whether messages may contain an address that a server sent: it may consist of what the server received.
+    pub(super) fn may_show(&self, address: &Address) -> bool {
+        // Host names are in lower case.
+        let host = address.host.to_string().to_lowercase();
+        let contains = |secret: &str| {
+            let is_long = secret.chars().count() >= MIN_SECRET;
+            is_long && host.contains(&*Zeroizing::new(secret.to_lowercase()))
+        };
+        let name = match self.role {
+            Role::Sentinel => "",
+            Role::Store { name, .. } => name,
+        };
+        let mut login = self.login.into_iter();
+        !contains(name) && !login.any(|login| contains(login.password.expose_secret()))
     }
 
     /// Returns what a server sent, fit for a message.

@@ -17,6 +17,9 @@ use super::settings::{Address, Login};
 /// The most memory that the answers of an operation have: short arrays in short arrays have the most per byte.
 const MAX_MEMORY: usize = 32 * MAX_EXCHANGE;
 
+/// How many of the answers are used: each takes a while, and many are equal.
+const MAX_USED: usize = 64;
+
 const PASSWORD: &str = "c4nary-password";
 const NAME: &str = "0123456789abcdef0123456789abcdef";
 
@@ -35,7 +38,7 @@ pub(crate) fn answers(bytes: &[u8]) {
         Read::of(Pieces::new(&repeated, lengths)),
         "answers depend on how bytes arrive"
     );
-    for value in &read.values {
+    for value in read.values.iter().take(MAX_USED) {
         written_again(value);
         used(value);
     }
@@ -152,9 +155,6 @@ fn rejected_by_all(rejected: &ServerError) {
         host: url::Host::Ipv4([127, 0, 0, 1].into()),
         port: 6379,
     };
-    if let Some(address) = command::moved_to(rejected.details(), &node) {
-        one_line(&address.to_string());
-    }
     let login = Login {
         username: None,
         password: PASSWORD.into(),
@@ -171,14 +171,23 @@ fn rejected_by_all(rejected: &ServerError) {
             login: Some(&login),
             role,
         };
+        if let Some(address) = command::moved_to(rejected.details(), &node)
+            && subject.may_show(&address)
+        {
+            message_is_safe(&address.to_string());
+        }
         for message in [
             error::of_login(rejected, &subject).message,
             error::of_command(rejected, "GET", &subject).message,
         ] {
-            one_line(&message);
-            assert!(!message.contains(PASSWORD), "{message}");
+            message_is_safe(&message);
         }
     }
+}
+
+fn message_is_safe(message: &str) {
+    one_line(message);
+    assert!(!message.contains(PASSWORD), "{message}");
 }
 
 fn one_line(message: &str) {

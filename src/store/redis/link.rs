@@ -100,18 +100,18 @@ impl Link {
         deadline: Instant,
         commands: impl Fn() -> [Command; N] + Send,
     ) -> Result<(BootTime, [Reply; N]), StoreError> {
-        let mut connection = match self.usable_connection().await {
-            Some(connection) => connection,
-            None => {
-                let address = address(&self.reach, deadline).await?;
-                self.connect(&address, deadline).await?
-            }
+        let mut connection = if let Some(connection) = self.usable_connection().await {
+            connection
+        } else {
+            let address = address(&self.reach, deadline).await?;
+            self.connect(&address, deadline).await?
         };
         let mut asked = boot_now();
         let mut replies = connection.run(commands()).await?;
         let other = replies
             .iter()
-            .find_map(|reply| moved(reply, &connection.address));
+            .find_map(|reply| moved(reply, &connection.address))
+            .filter(|other| subject(&self.reach, &self.name, &self.server).may_show(other));
         if let Some(address) = other {
             connection = self.connect(&address, deadline).await?;
             asked = boot_now();
