@@ -325,9 +325,7 @@ fn host_that_needs_a_token_looks_again_until_its_patience_ends() {
                     assert!(!is_extended);
                     break now.saturating_since(START);
                 }
-                step @ (Step::Look | Step::Claim(_) | Step::WaitAlone(_) | Step::End(_)) => {
-                    panic!("{step:?}")
-                }
+                step => panic!("{step:?}"),
             }
         };
         assert!(waited >= SECOND * 25 && waited < SECOND * 39, "{waited:?}");
@@ -551,6 +549,43 @@ fn host_whose_request_failed_for_its_own_reason_claims_a_short_lease_until_a_suc
     assert_eq!(after_success, (5, true));
 }
 
+/// Fails under the lease for that cause, and looks again at `now`, when the lease has not lapsed. Returns the next step.
+fn step_with_own_lease(cause: Cause, now: BootTime) -> (Run, Step) {
+    let (mut run, _) = Run::start(occasion(None));
+    run.looked(None, None, START);
+    run.fetch.claimed(Ok(true), START, &mut run.rng).clear();
+    let failed = FetchError::transient(cause, "it failed");
+    let memory = end(run.responded(Err(failed), START)).memory;
+    let (mut run, _) = Run::start_with(occasion(None), memory, true);
+    run.looked(None, None, now);
+    let step = run.held_by_another(now);
+    (run, step)
+}
+
+#[test]
+fn host_does_not_wait_for_the_lease_that_it_holds_since_its_last_attempt() {
+    let (mut run, step) = step_with_own_lease(Cause::Server, START + SECOND * 3);
+    assert!(matches!(step, Step::Extend), "{step:?}");
+    let step = run.fetch.extended(Ok(()), START, &mut run.rng);
+    step.clear();
+    // It has lapsed, and another host has claimed it.
+    let (_, step) = step_with_own_lease(Cause::Server, START + SECOND * 6);
+    assert!(matches!(step, Step::Wait(_)), "{step:?}");
+}
+
+#[test]
+fn host_that_may_have_no_way_to_domo_leaves_the_next_attempt_to_others() {
+    let (_, step) = step_with_own_lease(Cause::Connect, START + SECOND * 3);
+    assert!(matches!(step, Step::Wait(_)), "{step:?}");
+}
+
+#[test]
+fn store_that_fails_to_extend_the_own_lease_is_not_used() {
+    let (mut run, _) = step_with_own_lease(Cause::Server, START + SECOND * 3);
+    let step = run.fetch.extended(Err(StoreFailed), START, &mut run.rng);
+    assert!(matches!(step, Step::WaitAlone(_)), "{step:?}");
+}
+
 #[test]
 fn unconfirmed_rejection_stays_with_the_host() {
     for (confirms, is_shared) in [(false, false), (true, true)] {
@@ -589,9 +624,11 @@ fn token_that_is_too_short_by_this_hosts_clocks_delays_only_every_other_fetch() 
     run.fetch.claimed(Ok(true), START, &mut run.rng).clear();
     let waited = end(run.responded(Ok(obtained(HOUR)), START)).memory;
     let (mut run, _) = Run::start_with(occasion(None), waited, true);
-    run.looked(Some(skewed), None, START);
+    // The own lease has lapsed.
+    let later = START + SECOND * 10;
+    run.looked(Some(skewed), None, later);
     assert!(matches!(
-        run.held_by_another(START),
+        run.held_by_another(later),
         Step::Request { is_extended: false }
     ));
 }
