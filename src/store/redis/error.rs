@@ -116,6 +116,11 @@ pub(super) fn is_denied(value: &Value) -> bool {
     server_error(value).is_some_and(|error| error.code() == "NOPERM")
 }
 
+/// Returns whether an answer is that a key has a value of another type than the command needs.
+pub(super) fn is_wrong_type(value: &Value) -> bool {
+    server_error(value).is_some_and(|error| error.code() == "WRONGTYPE")
+}
+
 /// Returns the error of a rejected login.
 pub(super) fn of_login(rejected: &ServerError, subject: &Subject<'_>) -> StoreError {
     let server = subject.server;
