@@ -141,6 +141,20 @@ impl FleetConfig {
         }
     }
 
+    /// Returns the settings of the login, as messages name them.
+    #[must_use]
+    pub fn login_keys(&self) -> &'static str {
+        let keys = match &self.password {
+            Some(SecretSource::Credential(_)) => "username and password_credential",
+            Some(SecretSource::Env(_)) => "username and password_env",
+            Some(SecretSource::Command(_)) => "username and password_command",
+            Some(SecretSource::Inline(_) | SecretSource::File(_)) | None => {
+                "username and password_file"
+            }
+        };
+        self.naming.choose(keys, super::FLEET_PASSWORD_FILE, keys)
+    }
+
     /// Returns the warning about a connection over the network without TLS.
     pub(super) fn notice(&self) -> Option<String> {
         let addresses = match &self.servers {

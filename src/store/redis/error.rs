@@ -22,6 +22,8 @@ pub(super) enum Role<'a> {
     Sentinel,
     Store {
         prefix: &'a str,
+        /// Where the login is configured.
+        login_keys: &'static str,
         /// The name of the records, which servers repeat in errors.
         name: &'a str,
     },
@@ -207,7 +209,7 @@ impl Subject<'_> {
     fn login_keys(&self) -> &'static str {
         match self.role {
             Role::Sentinel => "sentinel_password_file",
-            Role::Store { .. } => "username and password_file",
+            Role::Store { login_keys, .. } => login_keys,
         }
     }
 

@@ -163,6 +163,7 @@ fn subject<'a>(reach: &'a Reach, name: &'a str, server: &'a str) -> Subject<'a> 
         login: reach.settings.login.as_ref(),
         role: Role::Store {
             prefix: &reach.settings.prefix,
+            login_keys: reach.settings.login_keys,
             name,
         },
     }

@@ -31,6 +31,7 @@ fn settings(server: &Redis) -> Settings {
         database: 0,
         tls: None,
         login: None,
+        login_keys: "username and password_file",
         prefix: "domo-token".to_owned(),
     }
 }
