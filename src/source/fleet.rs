@@ -18,8 +18,8 @@ use std::time::Duration;
 use domo_token_core::fetch::{Fetch, Occasion, Progress};
 use domo_token_core::fetch_result::{FetchError, Fetched};
 use domo_token_core::fleet::{
-    EXTEND_EVERY, End, FleetFetch, HostId, LEASE, Looked, SetMemory, Step, StoreFailed, StoreTime,
-    is_shared,
+    EXTEND_EVERY, End, FleetFetch, HURRY, HostId, LEASE, Looked, SetMemory, Step, StoreFailed,
+    StoreTime, is_shared,
 };
 use domo_token_protocol::BootTime;
 use domo_token_protocol::scope::ScopeSet;
@@ -31,9 +31,6 @@ use super::sealing::FleetKeys;
 use crate::platform::clock::Clock;
 use crate::store::{Look, Store, StoreError, StoreSession};
 use health::{Health, Operation};
-
-/// How long after a wait for a lease in vain other fetches without a token do not wait for theirs.
-const HURRY: Duration = Duration::from_secs(60);
 
 /// What all clients of a daemon share of its fleet.
 pub struct Fleet<K, C> {
