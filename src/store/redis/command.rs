@@ -108,7 +108,7 @@ fn text(value: &Value) -> Option<&str> {
 pub(super) struct Invalid;
 
 /// Returns the record that the answer to GET has, if there is one. A value of another type is an empty record, which does
-/// not open and is replaced: whoever can write to the keys must not be able to stop the use of the store by that.
+/// not open and is replaced. As a failure, it would stop the use of the store for all scope sets.
 pub(super) fn record(value: Value) -> Result<Option<Zeroizing<Vec<u8>>>, Invalid> {
     match value {
         value if is_wrong_type(&value) => Ok(Some(Zeroizing::default())),
