@@ -19,7 +19,7 @@ use super::parse::RawConfig;
 use super::{AUDIT_IN_USE, ClientConfig, Config, ConfigError, FleetConfig, Naming};
 use crate::config::named_path::NamedPath;
 use crate::platform::file_watch::Stamp;
-pub(super) use credentials::written;
+pub(super) use credentials::written_sources;
 use domo_token_core::masking::{HINT, masked};
 pub(super) use paths::validate_login_file;
 pub(super) use paths::validate_socket;

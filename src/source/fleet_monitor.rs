@@ -1,6 +1,5 @@
 //! How the fleet's store is used: its state for status, counts for metrics, and a log line for each change of state.
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -110,12 +109,8 @@ pub struct FleetState {
     pub is_up: bool,
     /// Since when; `None` before the first operation.
     pub since: Option<BootTime>,
-    /// Why the last operation failed; `None` if it succeeded.
+    /// Why the last operation failed; `None` if it succeeded, or if there was none.
     pub error: Option<String>,
-    /// Why the fleet is turned off. It can name paths.
-    pub config_error: Option<String>,
-    /// Why clients do not share tokens, by client.
-    pub client_errors: BTreeMap<String, String>,
     /// How far the store's clock is ahead of this host's wall clock; `None` before the first operation.
     pub clock_difference_ms: Option<i64>,
 }
@@ -199,8 +194,6 @@ struct State {
     is_up: bool,
     since: Option<BootTime>,
     error: Option<String>,
-    config_error: Option<String>,
-    client_errors: BTreeMap<String, String>,
     clock_difference_ms: Option<i64>,
     /// Whether the log has a warning that the clocks differ.
     clocks_differ: bool,
@@ -219,8 +212,6 @@ impl FleetMonitor {
                 is_up: true,
                 since: None,
                 error: None,
-                config_error: None,
-                client_errors: BTreeMap::new(),
                 clock_difference_ms: None,
                 clocks_differ: false,
                 clocks_logged: None,
@@ -231,19 +222,13 @@ impl FleetMonitor {
 
     /// Returns the monitor of a fleet that an error in its config turns off.
     #[must_use]
-    pub fn turned_off(place: String, error: String, now: BootTime) -> Self {
+    pub fn turned_off(place: String, now: BootTime) -> Self {
         let monitor = Self::new(place);
         let mut state = monitor.state();
         state.is_up = false;
         state.since = Some(now);
-        state.config_error = Some(error);
         drop(state);
         monitor
-    }
-
-    /// Replaces the reasons why clients do not share tokens.
-    pub fn set_client_errors(&self, errors: BTreeMap<String, String>) {
-        self.state().client_errors = errors;
     }
 
     /// Counts a look at the records of a scope set.
@@ -337,8 +322,6 @@ impl FleetMonitor {
             is_up: state.is_up,
             since: state.since,
             error: state.error.clone(),
-            config_error: state.config_error.clone(),
-            client_errors: state.client_errors.clone(),
             clock_difference_ms: state.clock_difference_ms,
         }
     }
@@ -526,12 +509,10 @@ mod tests {
     }
 
     #[test]
-    fn fleet_that_is_turned_off_is_down_with_its_error() {
-        let place = "cache.example:6379".to_owned();
-        let monitor = FleetMonitor::turned_off(place, "cannot read fleet.key".to_owned(), at(9));
+    fn fleet_that_is_turned_off_is_down_without_an_error_of_the_store() {
+        let monitor = FleetMonitor::turned_off("cache.example:6379".to_owned(), at(9));
         let state = monitor.fleet_state();
         assert_eq!((state.is_up, state.since), (false, Some(at(9))));
-        assert_eq!(state.config_error.as_deref(), Some("cannot read fleet.key"));
         assert_eq!(state.error, None);
     }
 }

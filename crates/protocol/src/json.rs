@@ -33,7 +33,7 @@ pub const TOKEN_TYPE: &str = "bearer";
 /// The state of a broker, in the JSON of status.
 #[derive(Debug, Serialize)]
 pub struct Broker<'a> {
-    /// The error of the current config file, if an older config is in force.
+    /// The error of the current config file, if an older config is in force; else those of clients and of the fleet.
     pub config_error: Option<&'a str>,
     /// When the config in force was loaded.
     pub config_loaded_at: u64,
@@ -60,7 +60,7 @@ pub struct Broker<'a> {
 pub struct Fleet<'a> {
     /// How far the store's clock is ahead of the broker's wall clock, in milliseconds; `None` before the first operation.
     pub clock_difference_ms: Option<i64>,
-    /// Why the store cannot be used, or which clients do not share tokens because of an error.
+    /// Why the last operation on the store failed; `None` if it succeeded. Errors in the config are in `config_error`.
     pub last_error: Option<&'a str>,
     /// The store's address.
     pub place: &'a str,

@@ -27,6 +27,8 @@ pub(super) enum Role<'a> {
     Sentinel,
     Store {
         prefix: &'a str,
+        /// Where the login is configured.
+        login_keys: &'static str,
         /// The name of the records, which servers repeat in errors.
         name: &'a str,
     },
@@ -127,6 +129,11 @@ pub(super) fn is_denied(value: &Value) -> bool {
     server_error(value).is_some_and(|error| error.code() == "NOPERM")
 }
 
+/// Returns whether an answer is that a key has a value of another type than the command needs.
+pub(super) fn is_wrong_type(value: &Value) -> bool {
+    server_error(value).is_some_and(|error| error.code() == "WRONGTYPE")
+}
+
 /// Returns the error of a rejected login.
 pub(super) fn of_login(rejected: &ServerError, subject: &Subject<'_>) -> StoreError {
     let server = subject.server;
@@ -221,7 +228,7 @@ impl Subject<'_> {
     fn login_keys(&self) -> &'static str {
         match self.role {
             Role::Sentinel => "sentinel_password_file",
-            Role::Store { .. } => "username and password_file",
+            Role::Store { login_keys, .. } => login_keys,
         }
     }
 

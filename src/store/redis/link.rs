@@ -52,14 +52,18 @@ impl Link {
         timer_now() + LIMIT
     }
 
-    /// Returns the answers to commands, none of which is an error, and when the commands were sent.
+    /// Returns the answers to commands, none of which is an error, except that a value has another type, and when the
+    /// commands were sent.
     pub(super) async fn execute<const N: usize>(
         &mut self,
         deadline: Instant,
         commands: impl Fn() -> [Command; N] + Send,
     ) -> Result<(BootTime, [Reply; N]), StoreError> {
         let (asked, replies) = self.replies(deadline, commands).await?;
-        if let Some(error) = replies.iter().find_map(|reply| self.rejection(reply)) {
+        let mut rejected = replies
+            .iter()
+            .filter(|reply| !error::is_wrong_type(&reply.value));
+        if let Some(error) = rejected.find_map(|reply| self.rejection(reply)) {
             self.disconnect();
             return Err(error);
         }
@@ -170,6 +174,7 @@ fn subject<'a>(reach: &'a Reach, name: &'a str, server: &'a str) -> Subject<'a> 
         login: reach.settings.login.as_ref(),
         role: Role::Store {
             prefix: &reach.settings.prefix,
+            login_keys: reach.settings.login_keys,
             name,
         },
     }

@@ -104,6 +104,7 @@ fn store(place: Place, adjust: impl FnOnce(&mut Settings)) -> RedisStore {
         database: 0,
         tls: None,
         login: None,
+        login_keys: "username and password_file",
         prefix: "domo-token".to_owned(),
     };
     adjust(&mut settings);
