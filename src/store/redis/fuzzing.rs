@@ -164,6 +164,7 @@ fn rejected_by_all(rejected: &ServerError) {
         Role::Store {
             prefix: "domo-token",
             name: NAME,
+            login_keys: "password_file",
         },
     ] {
         let subject = Subject {
