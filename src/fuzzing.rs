@@ -27,6 +27,7 @@ use crate::config::Config;
 use crate::gateway;
 use crate::server;
 use crate::source::{domo, sealing};
+use crate::store::redis;
 use domo_token_core::fetch_result::FetchError;
 
 pub use operations::operations;
@@ -34,7 +35,7 @@ pub use operations::operations;
 type Target = fn(&[u8]);
 
 /// The targets, each with the name of its corpus.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("frames", frames),
     ("config", config),
     ("answers", answers),
@@ -48,6 +49,7 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("gateway_head", gateway_head),
     ("gateway_chunked", gateway_chunked),
     ("local_token", local_token),
+    ("resp", resp),
 ];
 
 /// Frames and messages: what can be decoded comes back as it was.
@@ -192,6 +194,11 @@ pub fn gateway_chunked(bytes: &[u8]) {
 /// Local tokens that were not issued.
 pub fn local_token(bytes: &[u8]) {
     gateway::local_token::fuzzing::token(bytes);
+}
+
+/// Answers in the Redis protocol, in pieces of any length.
+pub fn resp(bytes: &[u8]) {
+    redis::fuzzing::answers(bytes);
 }
 
 /// Durations as people write them.

@@ -10,7 +10,7 @@ use domo_token_core::access_policy::Caller;
 use domo_token_core::scheduler::SetId;
 
 /// What a caller can do about a client that could not be loaded.
-pub(super) const ASK_OPERATOR: &str = if cfg!(windows) {
+const ASK_OPERATOR: &str = if cfg!(windows) {
     "; ask the operator to run: domo-tokend check"
 } else {
     "; ask the operator to run: sudo domo-tokend check"
@@ -43,7 +43,7 @@ impl State {
     /// Returns the daemon's status. An error of the config may name what the caller can't see.
     pub(super) fn status_for(&self, caller: &Caller) -> BrokerStatus {
         let mut status = self.config.daemon.status.clone();
-        status.fleet = self.fleet_status_for(caller);
+        status.fleet = self.fleet_status();
         (status.apps, status.more_apps) = self.apps_for(caller);
         if status.config_error.is_some() && self.hides_any(caller) {
             let message = "the config file is invalid; the previous config is in use";

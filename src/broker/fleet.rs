@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use domo_token_core::access_policy::Caller;
 use domo_token_protocol::messages::FleetStatus;
 
-use super::daemon_errors::ASK_OPERATOR;
 use super::{Broker, State};
 use crate::platform::clock::Clock;
-use crate::source::fleet_monitor::{FleetMonitor, FleetState};
+use crate::source::fleet_monitor::FleetMonitor;
 
 impl<C: Clock> Broker<C> {
     /// Has status and metrics show this fleet, or none.
@@ -18,37 +16,16 @@ impl<C: Clock> Broker<C> {
 }
 
 impl State {
-    /// Returns the state of the fleet; of its errors only what the caller may see.
-    pub(super) fn fleet_status_for(&self, caller: &Caller) -> Option<FleetStatus> {
+    /// Returns the state of the fleet. Errors in its config are the daemon's errors of the config.
+    pub(super) fn fleet_status(&self) -> Option<FleetStatus> {
         let fleet = self.fleet.as_ref()?.fleet_state();
-        let mut errors = Vec::new();
-        match &fleet.config_error {
-            Some(error) if caller.privileged => errors.push(error.clone()),
-            Some(_) => errors.push(format!("an error turns the fleet off{ASK_OPERATOR}")),
-            None => errors.extend(fleet.error.clone()),
-        }
-        errors.extend(self.fleet_client_errors(&fleet, caller));
         Some(FleetStatus {
             place: fleet.place,
             up: fleet.is_up,
             since: fleet.since,
-            last_error: (!errors.is_empty()).then(|| errors.join("; ")),
+            last_error: fleet.error,
             clock_difference_ms: fleet.clock_difference_ms,
         })
-    }
-
-    /// Returns a line for each client that does not share tokens and that the caller may see.
-    fn fleet_client_errors(&self, fleet: &FleetState, caller: &Caller) -> Vec<String> {
-        let errors = fleet.client_errors.iter();
-        let errors = errors.filter(|(client, _)| self.may_see_client(client, caller));
-        let shown = |(client, error): (&String, &String)| {
-            if caller.privileged {
-                format!("client \"{client}\" does not share its tokens: {error}")
-            } else {
-                format!("client \"{client}\" does not share its tokens")
-            }
-        };
-        errors.map(shown).collect()
     }
 
     /// Drops what was counted for scope sets that are removed.
@@ -63,14 +40,15 @@ impl State {
 mod tests {
     use std::collections::BTreeMap;
 
+    use domo_token_core::access_policy::Caller;
     use domo_token_core::fetch::{Fetch, Occasion, Progress};
     use domo_token_core::scheduler::ClientSpec;
     use domo_token_protocol::BootTime;
-    use domo_token_protocol::messages::Response;
+    use domo_token_protocol::messages::{BrokerStatus, Response};
     use domo_token_protocol::scope::ScopeSet;
 
     use super::*;
-    use crate::broker::{BrokerConfig, Engine, StatusCursor};
+    use crate::broker::{BrokerConfig, DaemonInfo, Engine, StatusCursor};
     use crate::platform::clock::SystemClock;
     use crate::source::TokenSource;
     use crate::source::fleet_monitor::{Lookup, Published};
@@ -125,16 +103,16 @@ mod tests {
         }
     }
 
-    fn status(broker: &Broker<SystemClock>, caller: &Caller) -> Option<FleetStatus> {
+    fn daemon_status(broker: &Broker<SystemClock>, caller: &Caller) -> BrokerStatus {
         let (page, _) = broker.status(caller, &StatusCursor::default());
         let Some(Response::Broker(status)) = page.first() else {
             panic!("no status of the broker");
         };
-        status.fleet.clone()
+        status.clone()
     }
 
-    fn error(broker: &Broker<SystemClock>, caller: &Caller) -> String {
-        status(broker, caller).unwrap().last_error.unwrap()
+    fn status(broker: &Broker<SystemClock>, caller: &Caller) -> Option<FleetStatus> {
+        daemon_status(broker, caller).fleet
     }
 
     #[test]
@@ -153,7 +131,7 @@ mod tests {
         assert_eq!(status(&broker, &caller), Some(new.clone()));
         let now = BootTime::from_millis(7);
         monitor.succeeded(now);
-        monitor.read_clocks(-12);
+        monitor.read_clocks(-12, now);
         monitor.failed(&refused(), now);
         let down = FleetStatus {
             up: false,
@@ -168,30 +146,51 @@ mod tests {
     }
 
     #[test]
-    fn errors_that_can_name_paths_are_shown_only_to_privileged_callers() {
-        let (broker, caller) = (broker(), Caller::default());
-        let monitor = FleetMonitor::turned_off(
-            "cache.example:6379".to_owned(),
-            "cannot read /etc/fleet.key".to_owned(),
-            BootTime::from_millis(7),
-        );
+    fn errors_in_the_config_are_shown_once_and_their_reason_to_privileged_callers() {
+        let mut config = BrokerConfig::default();
+        config.daemon.fleet_error = Some("cannot read /etc/fleet.key".to_owned());
+        let broker = Broker::new(SystemClock::new(), 0, config);
+        let place = "cache.example:6379".to_owned();
+        let monitor = FleetMonitor::turned_off(place, BootTime::from_millis(7));
         broker.set_fleet(Some(Arc::new(monitor)));
-        assert_eq!(error(&broker, &privileged()), "cannot read /etc/fleet.key");
-        let shown = error(&broker, &caller);
-        assert!(shown.starts_with("an error turns the fleet off; ask the operator"));
-        let monitor = self::monitor();
-        let short = "its secret has fewer than 32 characters".to_owned();
-        monitor.set_client_errors(BTreeMap::from([("acme".to_owned(), short)]));
-        broker.set_fleet(Some(monitor));
+        let shown = |caller: &Caller| {
+            let status = daemon_status(&broker, caller);
+            let fleet = status.fleet.unwrap();
+            assert_eq!((fleet.up, fleet.last_error), (false, None));
+            status.config_error.unwrap()
+        };
+        let message = "fleet could not be loaded: cannot read /etc/fleet.key";
+        assert_eq!(shown(&privileged()), message);
+        assert_eq!(shown(&Caller::default()), "fleet could not be loaded");
+    }
+
+    #[test]
+    fn client_that_does_not_share_is_an_error_of_the_config_beside_a_fleet_that_is_up() {
+        let short = "its tokens are not shared: its secret is short".to_owned();
+        let daemon = DaemonInfo {
+            sharing_errors: BTreeMap::from([("acme".to_owned(), short)]),
+            ..DaemonInfo::default()
+        };
+        let config = BrokerConfig {
+            daemon,
+            ..BrokerConfig::default()
+        };
+        let broker = Broker::new(SystemClock::new(), 0, config);
+        broker.set_fleet(Some(monitor()));
+        let shown = |caller: &Caller| {
+            let status = daemon_status(&broker, caller);
+            let fleet = status.fleet.unwrap();
+            assert_eq!((fleet.up, fleet.last_error), (true, None));
+            status.config_error.unwrap()
+        };
         assert_eq!(
-            error(&broker, &privileged()),
-            "client \"acme\" does not share its tokens: its secret has fewer than 32 characters"
+            shown(&privileged()),
+            "client \"acme\": its tokens are not shared: its secret is short"
         );
         assert_eq!(
-            error(&broker, &caller),
+            shown(&Caller::default()),
             "client \"acme\" does not share its tokens"
         );
-        assert!(status(&broker, &caller).unwrap().up);
     }
 
     #[tokio::test]
@@ -221,7 +220,7 @@ mod tests {
         monitor.looked_up("acme", &scope("user"), Lookup::Taken);
         monitor.published(Published::Stored);
         monitor.succeeded(BootTime::from_millis(1));
-        monitor.read_clocks(-1500);
+        monitor.read_clocks(-1500, BootTime::from_millis(1));
         monitor.failed(&refused(), BootTime::from_millis(2));
         assert_eq!(looks("user", "taken"), Some(1.0));
         assert_eq!((value(stored), value(connect)), (Some(1.0), Some(1.0)));

@@ -10,7 +10,7 @@ use url::Host;
 
 use super::named_path::NamedPath;
 use super::parse::Table;
-use super::validate::{Validator, fleet_address, fleet_url, written};
+use super::validate::{Validator, fleet_address, fleet_url, written_sources};
 use super::{ConfigError, Naming, SecretCommand, SecretSource};
 
 /// What the names of all keys on the server begin with, unless another prefix is configured.
@@ -141,6 +141,20 @@ impl FleetConfig {
         }
     }
 
+    /// Returns the settings of the login, as messages name them.
+    #[must_use]
+    pub fn login_keys(&self) -> &'static str {
+        let keys = match &self.password {
+            Some(SecretSource::Credential(_)) => "username and password_credential",
+            Some(SecretSource::Env(_)) => "username and password_env",
+            Some(SecretSource::Command(_)) => "username and password_command",
+            Some(SecretSource::Inline(_) | SecretSource::File(_)) | None => {
+                "username and password_file"
+            }
+        };
+        self.naming.choose(keys, super::FLEET_PASSWORD_FILE, keys)
+    }
+
     /// Returns the warning about a connection over the network without TLS.
     pub(super) fn notice(&self) -> Option<String> {
         let addresses = match &self.servers {
@@ -240,11 +254,12 @@ impl Validator<'_> {
         let mut raw = raw.into_inner().0;
         let mut fleet = self.servers(&mut raw, span)?;
         self.tls_files(&mut raw, &mut fleet)?;
-        fleet.username = self.username(&mut raw)?;
         fleet.key_file = self.path(raw.key_file.take(), &key("key_file"))?;
         fleet.prefix = self.prefix(raw.prefix.take())?;
         fleet.allow_world_readable_secret = raw.allow_world_readable_secret;
+        let username = raw.username.take();
         fleet.password = self.password(raw)?;
+        fleet.username = self.username(username, fleet.password.is_some())?;
         fleet.naming = self.naming;
         Ok(Some(fleet))
     }
@@ -366,14 +381,14 @@ impl Validator<'_> {
         Ok(())
     }
 
-    fn username(&self, raw: &mut RawFleet) -> Result<Option<String>, ConfigError> {
-        let Some(username) = raw.username.take() else {
+    fn username(
+        &self,
+        raw: Option<Spanned<String>>,
+        has_password: bool,
+    ) -> Result<Option<String>, ConfigError> {
+        let Some(username) = raw else {
             return Ok(None);
         };
-        let has_password = raw.password_file.is_some()
-            || raw.password_credential.is_some()
-            || raw.password_env.is_some()
-            || raw.password_command.is_some();
         let allowed = |c: char| !c.is_whitespace() && !c.is_control();
         let name = username.get_ref();
         let problem = if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(allowed) {
@@ -387,22 +402,19 @@ impl Validator<'_> {
     }
 
     fn password(&self, raw: RawFleet) -> Result<Option<SecretSource>, ConfigError> {
-        let sources = [
-            written("password_file", raw.password_file, |path| {
-                SecretSource::File(path.into())
-            }),
-            written(
+        let sources = written_sources(
+            [
+                "password_file",
                 "password_credential",
-                raw.password_credential,
-                SecretSource::Credential,
-            ),
-            written("password_env", raw.password_env, SecretSource::Env),
-            written("password_command", raw.password_command, |argv| {
-                let withheld = Vec::new();
-                SecretSource::Command(SecretCommand { argv, withheld })
-            }),
-        ];
-        self.secret_source(sources.into_iter().flatten(), PASSWORD_KEYS, &key)
+                "password_env",
+                "password_command",
+            ],
+            raw.password_file,
+            raw.password_credential,
+            raw.password_env,
+            raw.password_command,
+        );
+        self.secret_source(sources, PASSWORD_KEYS, &key)
     }
 
     fn prefix(&self, raw: Option<Spanned<String>>) -> Result<String, ConfigError> {

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::config::named_path::NamedPath;
 use crate::platform::file_watch::Stamp;
-pub(super) use credentials::written;
+pub(super) use credentials::written_sources;
 use domo_token_core::masking::{HINT, MIN_SECRET_CHARS, masked};
 pub(super) use paths::validate_login_file;
 pub(super) use paths::validate_socket;

@@ -285,14 +285,15 @@ impl Fleet {
                     }),
                 };
                 match member {
-                    Ok(member) => drop(members.insert(name.clone(), member)),
-                    Err(fault) => drop(faults.insert(name.clone(), fault.to_string())),
+                    Ok(member) => {
+                        members.insert(name.clone(), member);
+                    }
+                    Err(fault) => {
+                        let fault = format!("its tokens are not shared: {fault}");
+                        faults.insert(name.clone(), fault);
+                    }
                 }
             }
-            fleet.monitor().set_client_errors(faults.clone());
-        }
-        for fault in faults.values_mut() {
-            *fault = format!("its tokens are not shared: {fault}");
         }
         for (name, fault) in &faults {
             if self.client_faults.get(name) != Some(fault) {
@@ -348,10 +349,9 @@ impl Fleet {
         if let Some(active) = &self.active {
             return Some(Arc::clone(active.fleet.monitor()));
         }
-        let (config, failure) = (self.config.as_ref()?, self.failure.as_ref()?);
+        let config = self.config.as_ref().filter(|_| self.failure.is_some())?;
         let place = place_of(config, None).to_string();
-        let monitor = FleetMonitor::turned_off(place, failure.reason.clone(), now);
-        Some(Arc::new(monitor))
+        Some(Arc::new(FleetMonitor::turned_off(place, now)))
     }
 }
 

@@ -57,6 +57,7 @@ impl LoadedFleet {
             database: config.database,
             tls,
             login,
+            login_keys: config.login_keys(),
             prefix: config.prefix.clone(),
         };
         let store = RedisStore::new(settings.clone(), shared);

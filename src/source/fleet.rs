@@ -18,8 +18,8 @@ use std::time::Duration;
 use domo_token_core::fetch::{Fetch, Occasion, Progress};
 use domo_token_core::fetch_result::{FetchError, Fetched};
 use domo_token_core::fleet::{
-    EXTEND_EVERY, End, FleetFetch, HostId, LEASE, Looked, SetMemory, Step, StoreFailed, StoreTime,
-    is_shared,
+    EXTEND_EVERY, End, FleetFetch, HURRY, HostId, LEASE, Looked, SetMemory, Step, StoreFailed,
+    StoreTime, is_shared,
 };
 use domo_token_protocol::BootTime;
 use domo_token_protocol::scope::ScopeSet;
@@ -31,9 +31,6 @@ use super::sealing::FleetKeys;
 use crate::platform::clock::Clock;
 use crate::store::{Look, Store, StoreError, StoreSession};
 use health::{Health, Operation};
-
-/// How long after a wait for a lease in vain other fetches without a token do not wait for theirs.
-const HURRY: Duration = Duration::from_secs(60);
 
 /// What all clients of a daemon share of its fleet.
 pub struct Fleet<K, C> {
@@ -214,7 +211,13 @@ impl<S: TokenSource, K: Store, C: Clock> Run<'_, S, K, C> {
                 }
                 Step::Claim(lease) => {
                     let claimed = self.claim(lease).await;
-                    fetch.claimed(claimed, clock.now(), &mut rng)
+                    let step = fetch.claimed(claimed, clock.now(), &mut rng);
+                    self.count_claim(claimed, &step);
+                    step
+                }
+                Step::Extend => {
+                    let extended = self.extend().await;
+                    fetch.extended(extended, clock.now(), &mut rng)
                 }
                 Step::Wait(until) => {
                     clock.sleep_until(until).await;
@@ -232,19 +235,23 @@ impl<S: TokenSource, K: Store, C: Clock> Run<'_, S, K, C> {
                         Err(other) => return other,
                     }
                 }
-                Step::End(end) => {
-                    self.of.remember(&self.occasion.scope, &end);
-                    if end.has_waited_in_vain {
-                        *lock(&fleet.hurries_until) = clock.now() + HURRY;
-                    }
-                    if let Some(publication) = end.publication.filter(|_| fleet.is_usable()) {
-                        let keys = Arc::clone(&self.of.keys);
-                        publish::start(publication, fleet, keys, self.name, self.session);
-                    }
-                    return end.fetch;
-                }
+                Step::End(end) => return self.end(*end),
             };
         }
+    }
+
+    /// Starts what follows the fetch, and returns its result.
+    fn end(self, end: End) -> Fetch {
+        let fleet = Arc::clone(&self.of.fleet);
+        self.of.remember(&self.occasion.scope, &end);
+        if end.has_waited_in_vain {
+            *lock(&fleet.hurries_until) = fleet.clock.now() + HURRY;
+        }
+        if let Some(publication) = end.publication.filter(|_| fleet.is_usable()) {
+            let keys = Arc::clone(&self.of.keys);
+            publish::start(publication, fleet, keys, self.name, self.session);
+        }
+        end.fetch
     }
 
     async fn look(&mut self) -> Result<Looked, StoreFailed> {
@@ -276,12 +283,13 @@ impl<S: TokenSource, K: Store, C: Clock> Run<'_, S, K, C> {
             fleet.failed(Operation::Write, &error)
         })?;
         fleet.succeeded(Operation::Write);
-        self.count(match claimed {
-            _ if self.has_unsealable => Lookup::Unsealable,
-            true => Lookup::Nothing,
-            false => Lookup::Held,
-        });
         Ok(claimed)
+    }
+
+    async fn extend(&mut self) -> Result<(), StoreFailed> {
+        let fleet = &self.of.fleet;
+        let extended = self.session.extend(LEASE).await;
+        extended.map_err(|error| fleet.failed(Operation::Write, &error))
     }
 
     /// Requests a token from the source, and extends the lease meanwhile. Returns any other end of the fetch as an
@@ -322,6 +330,19 @@ impl<S: TokenSource, K: Store, C: Clock> Run<'_, S, K, C> {
         }
     }
 
+    /// Counts a claim, unless the store failed, which was counted.
+    fn count_claim(&self, claimed: Result<bool, StoreFailed>, step: &Step) {
+        let Ok(claimed) = claimed else {
+            return;
+        };
+        let is_own = claimed || matches!(step, Step::Extend);
+        self.count(match is_own {
+            _ if self.has_unsealable => Lookup::Unsealable,
+            true => Lookup::Nothing,
+            false => Lookup::Held,
+        });
+    }
+
     fn count(&self, outcome: Lookup) {
         let of = self.of;
         let scope = &self.occasion.scope;
@@ -350,7 +371,7 @@ impl<K: Store, C: Clock> Fleet<K, C> {
         let passed = millis(look.answered.saturating_since(look.asked)) / 2;
         let difference = i64::try_from(look.time_ms).unwrap_or(i64::MAX);
         let difference = difference.saturating_sub_unsigned(wall_ms.saturating_add(passed));
-        self.monitor.read_clocks(difference);
+        self.monitor.read_clocks(difference, self.clock.now());
         StoreTime {
             asked: look.asked,
             answered: look.answered,

@@ -1,7 +1,7 @@
 //! How the fleet's store is used: its state for status, counts for metrics, and a log line for each change of state.
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use domo_token_protocol::BootTime;
 use domo_token_protocol::scope::ScopeSet;
@@ -11,6 +11,9 @@ use crate::store::{StoreError, StoreFailure};
 
 /// The difference of the clocks above which the log warns, in milliseconds.
 const MAX_CLOCK_DIFFERENCE_MS: u64 = 10_000;
+
+/// How long after such a line the log has no other one: a store whose clock jumps could fill it.
+const CLOCK_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The result of a look at the records of a scope set, or of the claim that followed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,12 +109,8 @@ pub struct FleetState {
     pub is_up: bool,
     /// Since when; `None` before the first operation.
     pub since: Option<BootTime>,
-    /// Why the last operation failed; `None` if it succeeded.
+    /// Why the last operation failed; `None` if it succeeded, or if there was none.
     pub error: Option<String>,
-    /// Why the fleet is turned off. It can name paths.
-    pub config_error: Option<String>,
-    /// Why clients do not share tokens, by client.
-    pub client_errors: BTreeMap<String, String>,
     /// How far the store's clock is ahead of this host's wall clock; `None` before the first operation.
     pub clock_difference_ms: Option<i64>,
 }
@@ -195,11 +194,11 @@ struct State {
     is_up: bool,
     since: Option<BootTime>,
     error: Option<String>,
-    config_error: Option<String>,
-    client_errors: BTreeMap<String, String>,
     clock_difference_ms: Option<i64>,
     /// Whether the log has a warning that the clocks differ.
     clocks_differ: bool,
+    /// When the log last had a line about the clocks.
+    clocks_logged: Option<BootTime>,
     counts: FleetCounts,
 }
 
@@ -213,10 +212,9 @@ impl FleetMonitor {
                 is_up: true,
                 since: None,
                 error: None,
-                config_error: None,
-                client_errors: BTreeMap::new(),
                 clock_difference_ms: None,
                 clocks_differ: false,
+                clocks_logged: None,
                 counts: FleetCounts::default(),
             }),
         }
@@ -224,19 +222,13 @@ impl FleetMonitor {
 
     /// Returns the monitor of a fleet that an error in its config turns off.
     #[must_use]
-    pub fn turned_off(place: String, error: String, now: BootTime) -> Self {
+    pub fn turned_off(place: String, now: BootTime) -> Self {
         let monitor = Self::new(place);
         let mut state = monitor.state();
         state.is_up = false;
         state.since = Some(now);
-        state.config_error = Some(error);
         drop(state);
         monitor
-    }
-
-    /// Replaces the reasons why clients do not share tokens.
-    pub fn set_client_errors(&self, errors: BTreeMap<String, String>) {
-        self.state().client_errors = errors;
     }
 
     /// Counts a look at the records of a scope set.
@@ -284,15 +276,20 @@ impl FleetMonitor {
     }
 
     /// Records how far the store's clock is ahead of this host's wall clock.
-    pub fn read_clocks(&self, difference_ms: i64) {
+    pub fn read_clocks(&self, difference_ms: i64, now: BootTime) {
         let mut state = self.state();
         state.clock_difference_ms = Some(difference_ms);
         let differ = difference_ms.unsigned_abs() > MAX_CLOCK_DIFFERENCE_MS;
-        let changed = std::mem::replace(&mut state.clocks_differ, differ) != differ;
-        drop(state);
-        if changed {
-            self.log_clock_difference(difference_ms, differ);
+        let is_early = state
+            .clocks_logged
+            .is_some_and(|logged| now.saturating_since(logged) < CLOCK_LOG_INTERVAL);
+        if is_early || state.clocks_differ == differ {
+            return;
         }
+        state.clocks_differ = differ;
+        state.clocks_logged = Some(now);
+        drop(state);
+        self.log_clock_difference(difference_ms, differ);
     }
 
     fn log_clock_difference(&self, difference_ms: i64, differ: bool) {
@@ -325,8 +322,6 @@ impl FleetMonitor {
             is_up: state.is_up,
             since: state.since,
             error: state.error.clone(),
-            config_error: state.config_error.clone(),
-            client_errors: state.client_errors.clone(),
             clock_difference_ms: state.clock_difference_ms,
         }
     }
@@ -440,7 +435,7 @@ mod tests {
         assert_eq!((state.since, state.clock_difference_ms), (None, None));
         let lines = Lines::of(|| {
             monitor.succeeded(at(5));
-            monitor.read_clocks(-3);
+            monitor.read_clocks(-3, at(5));
         });
         assert_eq!(lines, [""; 0]);
         let state = monitor.fleet_state();
@@ -460,8 +455,9 @@ mod tests {
     fn clock_difference_above_ten_seconds_is_logged_once_in_each_direction() {
         let monitor = monitor();
         let lines = Lines::of(|| {
-            for difference in [0, 10_000, -10_001, 15_000, -10_000, 3, 10_001] {
-                monitor.read_clocks(difference);
+            for (minute, difference) in (0..).zip([0, 10_000, -10_001, 15_000, -10_000, 3, 10_001])
+            {
+                monitor.read_clocks(difference, at(60 * minute));
             }
         });
         let differences = |line: &String| {
@@ -472,6 +468,19 @@ mod tests {
         let found: Vec<_> = lines.iter().map(differences).collect();
         let expected = [("WARN", -10_001), ("INFO", -10_000), ("WARN", 10_001)];
         assert_eq!(found, expected.map(|(level, ms)| (level.to_owned(), ms)));
+    }
+
+    #[test]
+    fn clock_that_jumps_is_logged_once_a_minute() {
+        let monitor = monitor();
+        let lines = Lines::of(|| {
+            for second in 0..120 {
+                let difference = if second % 2 == 0 { 20_000 } else { 0 };
+                monitor.read_clocks(difference, at(second));
+            }
+        });
+        let levels: Vec<_> = lines.iter().map(|line| &line[..4]).collect();
+        assert_eq!(levels, ["WARN", "INFO"]);
     }
 
     #[test]
@@ -500,12 +509,10 @@ mod tests {
     }
 
     #[test]
-    fn fleet_that_is_turned_off_is_down_with_its_error() {
-        let place = "cache.example:6379".to_owned();
-        let monitor = FleetMonitor::turned_off(place, "cannot read fleet.key".to_owned(), at(9));
+    fn fleet_that_is_turned_off_is_down_without_an_error_of_the_store() {
+        let monitor = FleetMonitor::turned_off("cache.example:6379".to_owned(), at(9));
         let state = monitor.fleet_state();
         assert_eq!((state.is_up, state.since), (false, Some(at(9))));
-        assert_eq!(state.config_error.as_deref(), Some("cannot read fleet.key"));
         assert_eq!(state.error, None);
     }
 }

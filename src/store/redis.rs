@@ -13,6 +13,8 @@
 mod command;
 mod connection;
 mod error;
+#[cfg(all(unix, any(test, fuzzing)))]
+pub(crate) mod fuzzing;
 mod link;
 mod probe;
 mod resp;

@@ -441,7 +441,14 @@ fn faq_explains_each_scope_that_completions_offer() {
 fn is_test_or_module(name: &str) -> bool {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let path = name.replace("::", "/");
-    let directories = ["", "tests", "tests/it", "src", "crates/core/src"];
+    let directories = [
+        "",
+        "tests",
+        "tests/it",
+        "src",
+        "crates/core/src",
+        "crates/core/tests",
+    ];
     let mut found = directories
         .iter()
         .flat_map(|directory| ["", ".rs"].map(|end| root.join(directory).join(path.clone() + end)));

@@ -161,6 +161,9 @@ fn daemon_runs_without_a_fleet_whose_file_is_missing_until_it_is_there() {
         error.starts_with("fleet could not be loaded: fleet key_file "),
         "{error}"
     );
+    let shown = &status["broker"]["fleet"];
+    assert_eq!(shown["up"], false, "{shown}");
+    assert!(shown["last_error"].is_null(), "{shown}");
     secret_file(daemon.folder(), "fleet.key", &content);
     daemon.wait_for_log("fleet loaded");
     daemon.wait_for_log("config loaded");
@@ -184,6 +187,8 @@ fn daemon_reports_a_client_that_cannot_share_its_tokens_until_there_is_a_key_fil
         error.starts_with("client \"acme\": its tokens are not shared"),
         "{error}"
     );
+    let shown = &status["broker"]["fleet"];
+    assert!(shown["last_error"].is_null(), "{shown}");
     token(&daemon.ask(&["data"]));
     let fleet = format!("{FLEET}key_file = \"fleet.key\"\n");
     daemon.write(

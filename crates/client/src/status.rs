@@ -117,7 +117,7 @@ pub struct BrokerStatus {
     pub config_path: Option<String>,
     /// When the config in force was loaded.
     pub config_loaded: BrokerInstant,
-    /// The error of the current config file, while an older config is in force.
+    /// The error of the current config file, while an older config is in force; else those of clients and of the fleet.
     pub config_error: Option<String>,
     /// The fleet with which it shares tokens; `None` if none is configured, or if the broker speaks only protocol versions
     /// before 3.
@@ -168,7 +168,7 @@ pub struct FleetStatus {
     pub up: bool,
     /// Since when; `None` before the first operation.
     pub since: Option<BrokerInstant>,
-    /// Why the store cannot be used, or which clients do not share tokens because of an error.
+    /// Why the last operation on the store failed; `None` if it succeeded. Errors in the config are in `config_error`.
     pub last_error: Option<String>,
     /// How far the store's clock was ahead of the daemon's wall clock when they were last compared, in milliseconds.
     pub clock_difference_ms: Option<i64>,

@@ -25,4 +25,4 @@ pub use fetch::{End, FleetFetch, Looked, ObtainedToken, Publication, Step, Store
 pub use memory::SetMemory;
 pub use notes::{MAX_NOTE_MESSAGE, NOTE_MAX, Report};
 pub use records::{HostId, NoteRecord, NotedFailure, TokenRecord};
-pub use timing::{EXTEND_EVERY, LEASE, is_shared};
+pub use timing::{EXTEND_EVERY, HURRY, LEASE, is_shared};

@@ -35,7 +35,7 @@ pub const TOKEN_TYPE: &str = "bearer";
 pub struct Broker<'a> {
     /// The applications of the gateway, for root and the daemon's user.
     pub apps: Vec<App<'a>>,
-    /// The error of the current config file, if an older config is in force.
+    /// The error of the current config file, if an older config is in force; else those of clients and of the fleet.
     pub config_error: Option<&'a str>,
     /// When the config in force was loaded.
     pub config_loaded_at: u64,
@@ -79,7 +79,7 @@ pub struct App<'a> {
 pub struct Fleet<'a> {
     /// How far the store's clock is ahead of the broker's wall clock, in milliseconds; `None` before the first operation.
     pub clock_difference_ms: Option<i64>,
-    /// Why the store cannot be used, or which clients do not share tokens because of an error.
+    /// Why the last operation on the store failed; `None` if it succeeded. Errors in the config are in `config_error`.
     pub last_error: Option<&'a str>,
     /// The store's address.
     pub place: &'a str,

@@ -300,7 +300,7 @@ pub struct BrokerStatus {
     pub config_path: Option<String>,
     /// When the config in force was loaded.
     pub config_loaded: BootTime,
-    /// The error of the current config file, if an older config is in force.
+    /// The error of the current config file, if an older config is in force; else those of clients and of the fleet.
     pub config_error: Option<String>,
     /// The fleet with which it shares tokens, if one is configured. Since version 3.
     pub fleet: Option<FleetStatus>,
@@ -338,7 +338,7 @@ pub struct FleetStatus {
     pub up: bool,
     /// Since when; `None` before the first operation.
     pub since: Option<BootTime>,
-    /// Why the store cannot be used, or which clients do not share tokens because of an error.
+    /// Why the last operation on the store failed; `None` if it succeeded. Errors in the config are in `config_error`.
     pub last_error: Option<String>,
     /// How far the store's clock was ahead of the broker's wall clock when it was last compared, in milliseconds.
     pub clock_difference_ms: Option<i64>,

@@ -204,6 +204,33 @@ fn client_shares_its_tokens_unless_it_is_excluded() {
 }
 
 #[test]
+fn login_is_named_by_the_form_of_its_password() {
+    let url = "url = \"rediss://cache.example\"";
+    for (password, keys) in [
+        ("", "username and password_file"),
+        ("password_file = \"p\"", "username and password_file"),
+        (
+            "password_credential = \"p\"",
+            "username and password_credential",
+        ),
+        ("password_env = \"P\"", "username and password_env"),
+        (
+            "password_command = [\"pass\"]",
+            "username and password_command",
+        ),
+    ] {
+        assert_eq!(fleet(&format!("{url}\n{password}")).login_keys(), keys);
+    }
+    let config = from_env(&[
+        ("DOMO_CLIENT_ID", "an-id"),
+        ("DOMO_CLIENT_SECRET", "a-secret"),
+        ("DOMO_FLEET_URL", "rediss://cache.example"),
+    ]);
+    let fleet = config.unwrap().fleet.unwrap();
+    assert_eq!(fleet.login_keys(), "DOMO_FLEET_PASSWORD_FILE");
+}
+
+#[test]
 fn environment_alone_configures_a_fleet() {
     assert_eq!(from_env(&[]).unwrap().fleet, None);
     let config = from_env(&[

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::PathBuf;
 
 use secrecy::ExposeSecret;
 use toml::Spanned;
@@ -86,37 +87,29 @@ impl Validator<'_> {
         raw: RawClient,
         key: &dyn Fn(&str) -> String,
     ) -> Result<Option<SecretSource>, ConfigError> {
-        let sources = [
-            written("client_secret", raw.client_secret, SecretSource::Inline),
-            written("client_secret_file", raw.client_secret_file, |path| {
-                SecretSource::File(path.into())
-            }),
-            written(
-                "client_secret_env",
-                raw.client_secret_env,
-                SecretSource::Env,
-            ),
-            written(
+        let inline = written("client_secret", raw.client_secret, SecretSource::Inline);
+        let others = written_sources(
+            [
+                "client_secret_file",
                 "client_secret_credential",
-                raw.client_secret_credential,
-                SecretSource::Credential,
-            ),
-            written("client_secret_command", raw.client_secret_command, |argv| {
-                let withheld = Vec::new();
-                SecretSource::Command(SecretCommand { argv, withheld })
-            }),
-        ];
-        self.secret_source(sources.into_iter().flatten(), SECRET_KEYS, key)
+                "client_secret_env",
+                "client_secret_command",
+            ],
+            raw.client_secret_file,
+            raw.client_secret_credential,
+            raw.client_secret_env,
+            raw.client_secret_command,
+        );
+        self.secret_source(inline.into_iter().chain(others), SECRET_KEYS, key)
     }
 
     /// Returns the source of a secret, of which there is at most one. `keys` are all that there can be.
     pub(in crate::config) fn secret_source(
         &self,
-        sources: impl IntoIterator<Item = Written>,
+        mut sources: impl Iterator<Item = Written>,
         keys: &str,
         key: &dyn Fn(&str) -> String,
     ) -> Result<Option<SecretSource>, ConfigError> {
-        let mut sources = sources.into_iter();
         let Some(Written {
             key: name,
             span,
@@ -185,7 +178,29 @@ pub(super) fn withhold_secrets(
     }
 }
 
-pub(in crate::config) fn written<T>(
+/// Returns the sources outside of the config that are written. `keys` are those of a file, a systemd credential, a
+/// variable and a command.
+pub(in crate::config) fn written_sources(
+    keys: [&'static str; 4],
+    file: Option<Spanned<PathBuf>>,
+    credential: Option<Spanned<String>>,
+    variable: Option<Spanned<String>>,
+    command: Option<Spanned<Vec<String>>>,
+) -> impl Iterator<Item = Written> {
+    let [file_key, credential_key, variable_key, command_key] = keys;
+    let sources = [
+        written(file_key, file, |path| SecretSource::File(path.into())),
+        written(credential_key, credential, SecretSource::Credential),
+        written(variable_key, variable, SecretSource::Env),
+        written(command_key, command, |argv| {
+            let withheld = Vec::new();
+            SecretSource::Command(SecretCommand { argv, withheld })
+        }),
+    ];
+    sources.into_iter().flatten()
+}
+
+fn written<T>(
     key: &'static str,
     value: Option<Spanned<T>>,
     source: fn(T) -> SecretSource,

@@ -1,5 +1,6 @@
 //! Hosts that share a store in memory, on a clock that waits for no time.
 
+mod leases;
 mod store;
 
 use std::collections::VecDeque;
@@ -243,35 +244,6 @@ async fn cold_host_takes_the_stored_token_without_a_request() {
     let counts = [&first, &second].map(|host| Lookup::ALL.map(|outcome| looks(host, outcome)));
     assert_eq!(counts, [[0, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]]);
     assert_eq!(world.store.open_sessions(), 0);
-}
-
-#[tokio::test]
-async fn two_hosts_that_start_together_send_one_request() {
-    let world = World::new();
-    let (first, second) = (world.host(1), world.host(2));
-    world.answer(Duration::from_secs(15), Ok(HOUR));
-    let occasion = cold();
-    let (one, two) = tokio::join!(obtained(&first, &occasion), obtained(&second, &occasion));
-    assert_eq!(world.requests(), 1, "the lease is extended for 15 s");
-    assert_eq!(one.text.expose_secret(), two.text.expose_secret());
-    assert!(looks(&first, Lookup::Held) + looks(&second, Lookup::Held) > 10);
-}
-
-#[tokio::test]
-async fn other_host_takes_over_when_the_holder_of_the_lease_is_cancelled() {
-    let world = World::new();
-    let (first, second) = (world.host(1), world.host(2));
-    world.answer(HOUR, Ok(HOUR));
-    let occasion = cold();
-    let cut = first.fetch(&occasion, &|_| {});
-    let cut = world.clock.limit(Duration::from_secs(3), cut).await;
-    assert!(cut.is_none());
-    assert_eq!(world.store.open_sessions(), 0);
-    let start = world.clock.now();
-    obtained(&second, &occasion).await;
-    let waited = world.clock.now().saturating_since(start);
-    assert!(waited < Duration::from_secs(6), "{waited:?}");
-    assert_eq!(world.requests(), 2);
 }
 
 #[tokio::test]

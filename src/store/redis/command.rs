@@ -7,6 +7,7 @@ use domo_token_protocol::BootTime;
 use url::Host;
 use zeroize::Zeroizing;
 
+use super::error::is_wrong_type;
 use super::resp::Value;
 use super::settings::Address;
 use crate::store::MAX_RECORD;
@@ -106,9 +107,11 @@ fn text(value: &Value) -> Option<&str> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Invalid;
 
-/// Returns the record that the answer to GET has, if there is one.
+/// Returns the record that the answer to GET has, if there is one. A value of another type is an empty record, which does
+/// not open and is replaced. As a failure, it would stop the use of the store for all scope sets.
 pub(super) fn record(value: Value) -> Result<Option<Zeroizing<Vec<u8>>>, Invalid> {
     match value {
+        value if is_wrong_type(&value) => Ok(Some(Zeroizing::default())),
         Value::Nil => Ok(None),
         Value::Bytes(bytes) if bytes.len() <= MAX_RECORD => Ok(Some(Zeroizing::new(bytes))),
         Value::Bytes(_)

@@ -4,9 +4,9 @@ use secrecy::ExposeSecret;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::command::{Command, Reply};
+use super::command::{Command, Reply, was_set};
 use super::error::{self, Subject};
-use super::resp::{self, End, RespStream};
+use super::resp::{self, End, RespStream, Value};
 use super::settings::{Address, Login};
 use crate::connect::{Diagnosis, DirectConnector, Stream};
 use crate::platform::clock::boot_now;
@@ -58,6 +58,7 @@ impl Connection {
             if let Some(rejected) = error::server_error(&reply.value) {
                 return Err(error::of_login(rejected, subject));
             }
+            self.expect_ok(&reply)?;
         }
         if database != 0 {
             let select = Command::new("SELECT").arg(database.to_string().as_bytes());
@@ -65,13 +66,22 @@ impl Connection {
             if let Some(rejected) = error::server_error(&reply.value) {
                 return Err(error::of_command(rejected, "SELECT", subject));
             }
+            self.expect_ok(&reply)?;
         }
         Ok(())
     }
 
-    /// Permits the bytes of another operation.
-    pub(super) fn start_operation(&mut self) {
+    fn expect_ok(&self, reply: &Reply) -> Result<(), StoreError> {
+        if was_set(&reply.value) == Some(true) {
+            return Ok(());
+        }
+        Err(error::unexpected(&self.server, reply.command))
+    }
+
+    /// Permits the bytes of another operation. Returns false if the connection cannot be used for it.
+    pub(super) async fn start_operation(&mut self) -> bool {
         self.stream.start_operation();
+        self.stream.is_idle().await
     }
 
     /// Sends commands together, so that they take one round trip, and returns their answers, each of which may be an
@@ -92,15 +102,35 @@ impl Connection {
         for command in &commands {
             resp::encode(&command.parts, &mut encoded);
         }
-        self.stream.write(&encoded).await?;
-        let mut replies = Vec::with_capacity(N);
+        // A server that admits no connection sends an error, and closes it before or after commands are sent.
+        let written = self.stream.write(&encoded).await;
+        let mut replies: Vec<Reply> = Vec::with_capacity(N);
         for command in &commands {
+            let value = match self.stream.read().await {
+                Ok(value) => value,
+                Err(end) => match (rejection(&replies), end) {
+                    (Some(rejection), _) => rejection,
+                    (None, End::Closed) => return Err(written.err().unwrap_or(End::Closed)),
+                    (None, end) => return Err(end),
+                },
+            };
             replies.push(Reply {
                 command: command.name,
-                value: self.stream.read().await?,
+                value,
                 at: boot_now(),
             });
         }
+        if rejection(&replies).is_none() {
+            written?;
+            self.stream.check_end_of_answers()?;
+        }
         replies.try_into().map_err(|_| End::Invalid)
     }
+}
+
+/// Returns the first error among the answers.
+fn rejection(replies: &[Reply]) -> Option<Value> {
+    let mut values = replies.iter().map(|reply| &reply.value);
+    let rejected = values.find(|value| error::server_error(value).is_some());
+    rejected.cloned()
 }

@@ -1,13 +1,18 @@
 //! What failed with a server, and what to do.
 
 use domo_token_core::masking::masked;
+use secrecy::ExposeSecret;
+use zeroize::Zeroizing;
 
 use super::resp::{End, MAX_EXCHANGE, ServerError, Value};
-use super::settings::Login;
+use super::settings::{Address, Login};
 
 use crate::connect::{ConnectError, ConnectFailure, Diagnosis, Secrets, innermost, one_line};
 use crate::credentials::ProxyLogin;
 use crate::store::{StoreError, StoreFailure};
+
+/// The least characters of a secret for which addresses are searched: a shorter one can be a part of any.
+const MIN_SECRET: usize = 8;
 
 /// What messages about a server need, and what they must not contain.
 pub(super) struct Subject<'a> {
@@ -22,6 +27,8 @@ pub(super) enum Role<'a> {
     Sentinel,
     Store {
         prefix: &'a str,
+        /// Where the login is configured.
+        login_keys: &'static str,
         /// The name of the records, which servers repeat in errors.
         name: &'a str,
     },
@@ -72,6 +79,12 @@ pub(super) fn of_end(end: End, server: &str, is_tls: bool, diagnosis: &Diagnosis
                 MAX_EXCHANGE / 1024
             ),
         ),
+        End::Unsolicited => error(
+            StoreFailure::Protocol,
+            format!(
+                "{server} sent more answers than it received commands; check host and port, and a proxy in between"
+            ),
+        ),
         End::Closed => error(
             StoreFailure::Connect,
             format!("{server} closed the connection before it answered{hint}"),
@@ -98,7 +111,7 @@ pub(super) fn of_end(end: End, server: &str, is_tls: bool, diagnosis: &Diagnosis
 /// Returns the error for an answer to `command` that does not fit it.
 pub(super) fn unexpected(server: &str, command: &str) -> StoreError {
     let message = format!(
-        "the answer of {server} to {command} is invalid; check that nothing else uses its keys"
+        "the answer of {server} to {command} is invalid; check host and port, and that nothing else uses its keys"
     );
     error(StoreFailure::Protocol, message)
 }
@@ -116,10 +129,15 @@ pub(super) fn is_denied(value: &Value) -> bool {
     server_error(value).is_some_and(|error| error.code() == "NOPERM")
 }
 
+/// Returns whether an answer is that a key has a value of another type than the command needs.
+pub(super) fn is_wrong_type(value: &Value) -> bool {
+    server_error(value).is_some_and(|error| error.code() == "WRONGTYPE")
+}
+
 /// Returns the error of a rejected login.
 pub(super) fn of_login(rejected: &ServerError, subject: &Subject<'_>) -> StoreError {
     let server = subject.server;
-    if let Some(error) = too_many_clients(rejected, server) {
+    if let Some(error) = no_connection(rejected, server) {
         return error;
     }
     let message = match rejected.code() {
@@ -136,7 +154,15 @@ pub(super) fn of_login(rejected: &ServerError, subject: &Subject<'_>) -> StoreEr
     error(StoreFailure::Login, message)
 }
 
-fn too_many_clients(rejected: &ServerError, server: &str) -> Option<StoreError> {
+/// Returns the error if a server rejects not the command but the connection.
+fn no_connection(rejected: &ServerError, server: &str) -> Option<StoreError> {
+    if rejected.code() == "DENIED" {
+        let message = format!(
+            "{server} is in protected mode and accepts only connections of its own machine (DENIED); \
+             set a password in its config, and password_file"
+        );
+        return Some(error(StoreFailure::Login, message));
+    }
     let is_full = rejected.details().starts_with("max number of clients");
     is_full.then(|| {
         let message = format!("{server} accepts no more connections; raise its maxclients");
@@ -151,7 +177,7 @@ pub(super) fn of_command(
     subject: &Subject<'_>,
 ) -> StoreError {
     let server = subject.server;
-    if let Some(error) = too_many_clients(rejected, server) {
+    if let Some(error) = no_connection(rejected, server) {
         return error;
     }
     match rejected.code() {
@@ -202,7 +228,7 @@ impl Subject<'_> {
     fn login_keys(&self) -> &'static str {
         match self.role {
             Role::Sentinel => "sentinel_password_file",
-            Role::Store { .. } => "username and password_file",
+            Role::Store { login_keys, .. } => login_keys,
         }
     }
 
@@ -215,6 +241,22 @@ impl Subject<'_> {
         let user = masked(user.unwrap_or("default"));
         let select = if command == "SELECT" { " +select" } else { "" };
         format!(": ACL SETUSER {user} ~{prefix}:* +get +set +time +pexpire +del{select}")
+    }
+
+    /// Returns whether messages may contain an address that a server sent: it may consist of what the server received.
+    pub(super) fn may_show(&self, address: &Address) -> bool {
+        // Host names are in lower case.
+        let host = address.host.to_string().to_lowercase();
+        let contains = |secret: &str| {
+            let is_long = secret.chars().count() >= MIN_SECRET;
+            is_long && host.contains(&*Zeroizing::new(secret.to_lowercase()))
+        };
+        let name = match self.role {
+            Role::Sentinel => "",
+            Role::Store { name, .. } => name,
+        };
+        let mut login = self.login.into_iter();
+        !contains(name) && !login.any(|login| contains(login.password.expose_secret()))
     }
 
     /// Returns what a server sent, fit for a message.

@@ -52,15 +52,19 @@ impl Link {
         timer_now() + LIMIT
     }
 
-    /// Returns the answers to commands, none of which is an error, and when the commands were sent.
+    /// Returns the answers to commands, none of which is an error, except that a value has another type, and when the
+    /// commands were sent.
     pub(super) async fn execute<const N: usize>(
         &mut self,
         deadline: Instant,
         commands: impl Fn() -> [Command; N] + Send,
     ) -> Result<(BootTime, [Reply; N]), StoreError> {
         let (asked, replies) = self.replies(deadline, commands).await?;
-        if let Some(error) = replies.iter().find_map(|reply| self.rejection(reply)) {
-            self.connection = None;
+        let mut rejected = replies
+            .iter()
+            .filter(|reply| !error::is_wrong_type(&reply.value));
+        if let Some(error) = rejected.find_map(|reply| self.rejection(reply)) {
+            self.disconnect();
             return Err(error);
         }
         Ok((asked, replies))
@@ -100,8 +104,7 @@ impl Link {
         deadline: Instant,
         commands: impl Fn() -> [Command; N] + Send,
     ) -> Result<(BootTime, [Reply; N]), StoreError> {
-        let mut connection = if let Some(mut connection) = self.connection.take() {
-            connection.start_operation();
+        let mut connection = if let Some(connection) = self.usable_connection().await {
             connection
         } else {
             let address = address(&self.reach, deadline).await?;
@@ -111,7 +114,8 @@ impl Link {
         let mut replies = connection.run(commands()).await?;
         let other = replies
             .iter()
-            .find_map(|reply| moved(reply, &connection.address));
+            .find_map(|reply| moved(reply, &connection.address))
+            .filter(|other| subject(&self.reach, &self.name, &self.server).may_show(other));
         if let Some(address) = other {
             connection = self.connect(&address, deadline).await?;
             asked = boot_now();
@@ -119,6 +123,17 @@ impl Link {
         }
         self.connection = Some(connection);
         Ok((asked, replies))
+    }
+
+    /// Takes the connection of the last operation, unless the server has closed it meanwhile.
+    async fn usable_connection(&mut self) -> Option<Connection> {
+        let mut connection = self.connection.take()?;
+        connection.start_operation().await.then_some(connection)
+    }
+
+    /// Closes the connection, after which the next operation connects again.
+    pub(super) fn disconnect(&mut self) {
+        self.connection = None;
     }
 
     async fn connect(
@@ -159,6 +174,7 @@ fn subject<'a>(reach: &'a Reach, name: &'a str, server: &'a str) -> Subject<'a> 
         login: reach.settings.login.as_ref(),
         role: Role::Store {
             prefix: &reach.settings.prefix,
+            login_keys: reach.settings.login_keys,
             name,
         },
     }

@@ -4,10 +4,14 @@
 //! It needs a command at a time and six kinds of answers, so a library with pipelines, pools and clusters would be many
 //! times its size (<https://redis.io/docs/latest/develop/reference/protocol-spec/>).
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::Poll;
 
 use tokio::io::{
-    AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, Take,
+    AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader,
+    Take,
 };
 use zeroize::Zeroizing;
 
@@ -34,7 +38,7 @@ pub(super) enum Value {
 
 /// An error that a server answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ServerError(String);
+pub(super) struct ServerError(pub(super) String);
 
 impl ServerError {
     /// Returns its first word, such as `NOAUTH`.
@@ -57,6 +61,8 @@ pub(super) enum End {
     Failed(io::Error),
     /// It is not the protocol.
     Invalid,
+    /// The server sent more than the answers to the commands.
+    Unsolicited,
 }
 
 /// Appends a command, whose first part is its name. The content can be a password.
@@ -89,6 +95,26 @@ impl<S: AsyncRead + Unpin> RespStream<S> {
     /// Permits the bytes of another operation.
     pub(super) fn start_operation(&mut self) {
         self.0.get_mut().set_limit(MAX_EXCHANGE as u64);
+    }
+
+    /// Returns an error if an answer has arrived after the last one that was read: the answers no longer belong to
+    /// their commands.
+    pub(super) fn check_end_of_answers(&self) -> Result<(), End> {
+        if self.0.buffer().is_empty() {
+            Ok(())
+        } else {
+            Err(End::Unsolicited)
+        }
+    }
+
+    /// Returns whether another command may be sent: as far as is known, the server has not closed the connection, and
+    /// has sent nothing.
+    pub(super) async fn is_idle(&mut self) -> bool {
+        poll_fn(|context| {
+            let arrived = Pin::new(&mut self.0).poll_fill_buf(context);
+            Poll::Ready(arrived.is_pending())
+        })
+        .await
     }
 
     /// Reads one value.
@@ -130,8 +156,9 @@ impl<S: AsyncRead + Unpin> RespStream<S> {
         self.0.consume(1);
         let line = self.line().await?;
         Ok(match kind {
-            b'+' => Item::Value(Value::Text(line)),
-            b'-' => Item::Value(Value::Error(ServerError(line))),
+            b'+' => Item::Value(Value::Text(text(line)?)),
+            // Servers repeat arguments in errors, and records are no text.
+            b'-' => Item::Value(Value::Error(ServerError(lossy(&line)))),
             b':' => Item::Value(Value::Integer(number(&line)?)),
             b'$' => Item::Value(match length(&line)? {
                 Some(length) => Value::Bytes(self.bytes(length).await?),
@@ -145,15 +172,18 @@ impl<S: AsyncRead + Unpin> RespStream<S> {
     }
 
     /// Reads a line, and returns it without its end.
-    async fn line(&mut self) -> Result<String, End> {
+    async fn line(&mut self) -> Result<Vec<u8>, End> {
         let mut line = Vec::new();
         let read = self.0.read_until(b'\n', &mut line).await;
         read.map_err(End::Failed)?;
         if line.last() != Some(&b'\n') {
             return Err(self.end());
         }
-        let line = line.strip_suffix(b"\r\n").ok_or(End::Invalid)?;
-        String::from_utf8(line.to_vec()).map_err(|_| End::Invalid)
+        if !line.ends_with(b"\r\n") {
+            return Err(End::Invalid);
+        }
+        line.truncate(line.len() - 2);
+        Ok(line)
     }
 
     /// Reads that many bytes and the end of the line. A length that is announced reserves no memory.
@@ -183,6 +213,13 @@ impl<S: AsyncRead + Unpin> RespStream<S> {
     }
 }
 
+#[cfg(all(unix, any(test, fuzzing)))]
+impl<S: AsyncRead> RespStream<S> {
+    pub(super) fn source(&self) -> &S {
+        self.0.get_ref().get_ref()
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> RespStream<S> {
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), End> {
         let stream = self.0.get_mut().get_mut();
@@ -191,13 +228,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RespStream<S> {
     }
 }
 
-fn number(text: &str) -> Result<i64, End> {
+fn text(line: Vec<u8>) -> Result<String, End> {
+    String::from_utf8(line).map_err(|_| End::Invalid)
+}
+
+fn lossy(line: &[u8]) -> String {
+    String::from_utf8_lossy(line).into_owned()
+}
+
+fn number(line: &[u8]) -> Result<i64, End> {
+    let text = str::from_utf8(line).map_err(|_| End::Invalid)?;
     text.parse().map_err(|_| End::Invalid)
 }
 
 /// Returns a length; -1 is the absence of a value.
-fn length(text: &str) -> Result<Option<usize>, End> {
-    match number(text)? {
+fn length(line: &[u8]) -> Result<Option<usize>, End> {
+    match number(line)? {
         -1 => Ok(None),
         length => usize::try_from(length).map(Some).map_err(|_| End::Invalid),
     }
@@ -237,6 +283,8 @@ mod tests {
         ] {
             assert_eq!(read(answer.as_bytes()).unwrap(), expected, "{answer:?}");
         }
+        let binary = Value::Error(ServerError("ERR '\u{1}\u{fffd}'".to_owned()));
+        assert_eq!(read(b"-ERR '\x01\xff'\r\n").unwrap(), binary);
     }
 
     #[test]

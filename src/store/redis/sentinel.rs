@@ -74,12 +74,12 @@ async fn ask(
         return Err(error::of_command(rejected, "SENTINEL", &subject));
     }
     match master_address(&reply.value) {
-        Ok(Some(address)) => Ok(address),
+        Ok(Some(address)) if subject.may_show(&address) => Ok(address),
         Ok(None) => {
             let service = masked(service);
             let message = format!("{server} does not know the service {service}; check service");
             Err(error(StoreFailure::Protocol, message))
         }
-        Err(Invalid) => Err(error::unexpected(&server, "SENTINEL")),
+        Ok(Some(_)) | Err(Invalid) => Err(error::unexpected(&server, "SENTINEL")),
     }
 }

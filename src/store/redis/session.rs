@@ -30,11 +30,13 @@ impl RedisSession {
         }
     }
 
-    fn unexpected(&self, command: &str) -> StoreError {
+    /// Returns the error for an answer that does not fit its command. Further answers may not fit theirs either.
+    fn unexpected(&mut self, command: &str) -> StoreError {
+        self.link.disconnect();
         error::unexpected(self.link.server(), command)
     }
 
-    fn record(&self, reply: Reply) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, StoreError> {
+    fn record(&mut self, reply: Reply) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, StoreError> {
         record(reply.value).map_err(|Invalid| self.unexpected(reply.command))
     }
 }

@@ -17,6 +17,8 @@ pub struct Settings {
     /// For the servers and the sentinels; without it, they are reached without TLS.
     pub tls: Option<TlsSettings>,
     pub login: Option<Login>,
+    /// Where the login is configured, for messages.
+    pub login_keys: &'static str,
     /// The start of all keys.
     pub prefix: String,
 }
@@ -179,6 +181,7 @@ mod tests {
                 username: Some("secret user".to_owned()),
                 password: "secret login".into(),
             }),
+            login_keys: "username and password_file",
             prefix: "domo-token".to_owned(),
         }
     }

@@ -9,6 +9,7 @@
 mod limits;
 mod login;
 mod nodes;
+mod reuse;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -38,6 +39,8 @@ enum Answer {
         start: Vec<u8>,
         rest: Vec<u8>,
     },
+    /// Sends an answer and closes the connection.
+    Last(Vec<u8>),
     Silence,
     Close,
 }
@@ -101,6 +104,7 @@ fn store(place: Place, adjust: impl FnOnce(&mut Settings)) -> RedisStore {
         database: 0,
         tls: None,
         login: None,
+        login_keys: "username and password_file",
         prefix: "domo-token".to_owned(),
     };
     adjust(&mut settings);
@@ -123,6 +127,10 @@ async fn converse(
             Answer::Endless { start, rest } => {
                 let _ = write.write_all(&start).await;
                 while write.write_all(&rest).await.is_ok() {}
+            }
+            Answer::Last(bytes) => {
+                let _ = write.write_all(&bytes).await;
+                return;
             }
             Answer::Silence => {}
             Answer::Close => return,

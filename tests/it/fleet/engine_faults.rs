@@ -80,6 +80,31 @@ fn wrong_password_is_a_failure_of_the_login() {
 }
 
 #[test]
+fn value_of_another_type_is_replaced_and_does_not_stop_the_use_of_the_engine() {
+    let Some(fleet) = Fleet::start(HOUR) else {
+        return;
+    };
+    fleet.publish_token();
+    let key = fleet.keys(":token").remove(0);
+    for kind in ["token", "note", "lease"] {
+        let key = key.replace(":token", &format!(":{kind}"));
+        fleet.engine.cli(&["DEL", &key]);
+        if kind != "lease" {
+            fleet.engine.cli(&["RPUSH", &key, "poison"]);
+        }
+    }
+    let (host, port) = start_with_metrics(&fleet.config());
+    token_of(&host);
+    let stored = "domo_token_fleet_published_total{outcome=\"stored\"}";
+    wait_for_metric(port, stored, 1.0);
+    assert_eq!(fleet.engine.cli(&["TYPE", &key]), "string");
+    let failures = "domo_token_fleet_failures_total{cause=\"protocol\"}";
+    assert!(metric(port, failures).abs() < 0.5);
+    assert_eq!(fleet_status(&host)["up"], true);
+    assert_eq!(fleet.requests(), 2);
+}
+
+#[test]
 fn acl_of_the_documentation_suffices() {
     let Some(engine) = engine(&acl_line("c4nary-password")) else {
         return;

@@ -31,6 +31,7 @@ fn settings(server: &Redis) -> Settings {
         database: 0,
         tls: None,
         login: None,
+        login_keys: "username and password_file",
         prefix: "domo-token".to_owned(),
     }
 }
@@ -184,6 +185,30 @@ fn login_at_a_server_without_passwords_is_rejected() {
         error.message.contains("without any password configured"),
         "{error}"
     );
+}
+
+#[test]
+fn value_of_another_type_is_a_record_that_does_not_open_and_is_replaced() {
+    if !is_installed() {
+        return;
+    }
+    let server = Redis::start("");
+    let key = |kind: &str| format!("domo-token:{{{NAME}}}:{kind}");
+    server.cli(&["RPUSH", &key("token"), "poison"]);
+    server.cli(&["SADD", &key("note"), "poison"]);
+    server.cli(&["HSET", &key("lease"), "poison", "1"]);
+    let store = store(settings(&server));
+    let look = block_on(async {
+        let mut session = store.session(NAME);
+        let look = session.look().await?;
+        assert!(look.token.unwrap().is_empty() && look.note.unwrap().is_empty());
+        assert!(!session.claim("id", LEASE).await?, "it is held");
+        session.extend(LEASE).await?;
+        session.put_note(b"a note", KEEP).await?;
+        session.put_token(b"a\0token\r\n", KEEP).await?;
+        session.look().await
+    });
+    assert_shared(look);
 }
 
 #[test]

@@ -122,11 +122,17 @@ const CLOCK_DIFFERENCE_MS: u64 = 10_000;
 /// Returns the line about the store of the fleet.
 fn fleet_line(fleet: &FleetStatus, now: BootTime) -> String {
     let since = fleet.since.map(|at| now.saturating_since(at.boot_time()));
+    // Without an error of the store it is the config's that turns the fleet off.
+    let unavailable = if fleet.last_error.is_some() {
+        "down"
+    } else {
+        "off"
+    };
     let since = match (since, fleet.up) {
         (Some(since), true) => format!("up {}", show(since)),
-        (Some(since), false) => format!("down for {}", show(since)),
+        (Some(since), false) => format!("{unavailable} for {}", show(since)),
         (None, true) => "not used yet".to_owned(),
-        (None, false) => "down".to_owned(),
+        (None, false) => unavailable.to_owned(),
     };
     let mut line = format!("fleet: {}, {since}", plain(&fleet.place));
     let difference = fleet.clock_difference_ms.map_or(0, i64::unsigned_abs);
@@ -407,6 +413,15 @@ mod tests {
         assert_eq!(
             shown_fleet(apart),
             format!("{place}, up 12 min, clocks differ by 12 s")
+        );
+        let off = messages::FleetStatus {
+            up: false,
+            clock_difference_ms: None,
+            ..up.clone()
+        };
+        assert_eq!(
+            shown_fleet(off),
+            format!("\x1b[33m{place}, off for 12 min\x1b[0m")
         );
         let down = messages::FleetStatus {
             up: false,

@@ -22,6 +22,7 @@ fn constants() -> BTreeSet<(String, String)> {
         ("SUSPECT_LEASE", seconds(timing::SUSPECT_LEASE)),
         ("EXTEND_EVERY", seconds(timing::EXTEND_EVERY)),
         ("PATIENCE", patience),
+        ("HURRY", seconds(timing::HURRY)),
         ("LOOK_AGAIN", span(timing::LOOK_AGAIN)),
         ("SUSPECT_LOOKS_AGAIN", span(timing::SUSPECT_LOOKS_AGAIN)),
         ("COME_BACK", span(timing::COME_BACK)),

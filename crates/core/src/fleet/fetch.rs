@@ -29,6 +29,8 @@ pub enum Step {
     Look,
     /// Claim the lease for that long; continue with [`FleetFetch::claimed`].
     Claim(Duration),
+    /// Extend the lease, which this host holds since an earlier fetch; continue with [`FleetFetch::extended`].
+    Extend,
     /// Wait until then; continue with [`FleetFetch::waited`].
     Wait(BootTime),
     /// The store cannot be used: wait until then, or until an earlier such time of the same outage, so that the waits of
@@ -206,6 +208,9 @@ impl FleetFetch {
             Ok(true) => return self.request(Mode::Leased),
             Ok(false) => {}
         }
+        if self.memory.holds_lease(now) {
+            return Step::Extend;
+        }
         if let Some(at) = self.leaves_renewal_until(now, rng) {
             return self.end(Fetch::Postponed(at), None);
         }
@@ -219,6 +224,19 @@ impl FleetFetch {
         }
         self.has_waited = true;
         Step::Wait(now + timing::look_again(self.memory.is_suspect, rng))
+    }
+
+    /// Continues after the own lease was extended.
+    pub fn extended(
+        &mut self,
+        extended: Result<(), StoreFailed>,
+        now: BootTime,
+        rng: &mut fastrand::Rng,
+    ) -> Step {
+        match extended {
+            Ok(()) => self.request(Mode::Leased),
+            Err(StoreFailed) => self.store_failed(now, rng),
+        }
     }
 
     /// Continues after a wait.
@@ -237,6 +255,9 @@ impl FleetFetch {
         now: BootTime,
         rng: &mut fastrand::Rng,
     ) -> Step {
+        if self.mode == Mode::Leased && !self.memory.is_suspect {
+            self.memory.leased_until = Some(now + LEASE);
+        }
         match result {
             Ok(fetched) => self.obtained(fetched, sent, rng),
             Err(error) => self.failed(error, now),

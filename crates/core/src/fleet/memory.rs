@@ -21,6 +21,8 @@ pub struct SetMemory {
     pub(super) has_waited_in_vain: bool,
     /// The end of the last note that was adopted: each binds once, so that a replayed one delays nothing.
     pub(super) last_note_ms: u64,
+    /// When the lease of the last request has lapsed at the latest.
+    pub(super) leased_until: Option<BootTime>,
     held: Option<HeldToken>,
 }
 
@@ -55,6 +57,13 @@ impl SetMemory {
             last: timing::draw_last(rng),
             is_postponed: false,
         });
+    }
+
+    /// Returns whether a lease that is held is its own, since its last request. Another host that took it over after it
+    /// lapsed sends its request too, which costs no more than that. A host that may have caused its failure itself lets
+    /// the others come first.
+    pub(super) fn holds_lease(&self, now: BootTime) -> bool {
+        !self.is_suspect && self.leased_until.is_some_and(|until| now < until)
     }
 
     /// Returns what is kept of the token that the occasion holds.

@@ -23,6 +23,10 @@ pub(super) const SHORTEST_POSTPONED: Duration = Duration::from_secs(300);
 /// How long a host without a token waits for the holders of leases; up to half of that is added.
 pub(super) const PATIENCE: Duration = Duration::from_secs(25);
 
+/// How long after a wait for a lease in vain the other scope sets of the host do not wait for theirs, if they are without
+/// a token.
+pub const HURRY: Duration = Duration::from_secs(60);
+
 /// Bounds of the pause between two looks while another host holds the lease.
 pub(super) const LOOK_AGAIN: (f64, f64) = (0.3, 0.7);
 

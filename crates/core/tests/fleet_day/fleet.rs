@@ -290,6 +290,9 @@ impl Fleet {
             Step::Claim(lease) => {
                 self.send(host, Operation::Claim { lease }, Purpose::Fetch(id));
             }
+            Step::Extend => {
+                self.send(host, Operation::Extend { lease: LEASE }, Purpose::Fetch(id));
+            }
             Step::Wait(until) | Step::WaitAlone(until) => {
                 let at = virtual_ms(until);
                 self.events.add(at, (host, epoch, Event::Waited(id)));
@@ -426,8 +429,8 @@ impl Fleet {
                     Ok((Answer::Claimed(claimed), _)) => {
                         running.fetch.claimed(Ok(claimed), now, &mut rng)
                     }
-                    Ok((Answer::Done, _)) => unreachable!("an extension belongs to no step"),
-                    // Both steps end in the same way.
+                    Ok((Answer::Done, _)) => running.fetch.extended(Ok(()), now, &mut rng),
+                    // All steps end in the same way.
                     Err(StoreFailed) => running.fetch.looked(Err(StoreFailed), now, &mut rng),
                 };
                 self.hosts[host].rng = rng;

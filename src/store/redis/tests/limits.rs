@@ -35,7 +35,7 @@ async fn nested_and_malformed_answers_are_no_redis_protocol() {
         b"$x\r\n".to_vec(),
         b"*2\r\n$1\r\n1\r\n$1\r\n23\r\n".to_vec(),
         b"\0\0\0\0".to_vec(),
-        b"-ERR \xff\r\n".to_vec(),
+        b"+\xff\r\n".to_vec(),
     ] {
         let error = failure(move |_| Answer::Send(answer.clone())).await;
         assert_eq!(error.cause, StoreFailure::Protocol);

@@ -65,6 +65,29 @@ async fn rejected_login_is_explained_without_the_password() {
 }
 
 #[tokio::test]
+async fn rejected_login_names_the_form_that_is_configured() {
+    for (answer, has_login) in [
+        ("-WRONGPASS no", true),
+        ("-ERR AUTH no", true),
+        ("-NOAUTH no", false),
+    ] {
+        let server = Scripted::start(move |_| send(format!("{answer}\r\n"))).await;
+        let store = store(Place::Server(server.address.clone()), |settings| {
+            settings.login_keys = "DOMO_FLEET_PASSWORD_FILE";
+            settings.login = has_login.then(|| Login {
+                username: None,
+                password: PASSWORD.into(),
+            });
+        });
+        let error = store.session(NAME).look().await.unwrap_err();
+        assert!(
+            error.message.ends_with(" DOMO_FLEET_PASSWORD_FILE"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn database_that_is_denied_names_the_permission() {
     let server = Scripted::start(|command| match command {
         "SELECT 3" => send("-NOPERM this user has no permissions to run the 'select' command\r\n"),

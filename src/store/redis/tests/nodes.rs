@@ -139,3 +139,41 @@ async fn keys_that_move_on_are_not_followed_twice() {
     );
     assert_eq!(node.take_commands().len(), 6);
 }
+
+#[tokio::test]
+async fn address_that_repeats_a_secret_is_not_used() {
+    let password = "C4nary-Password";
+    for host in [
+        password.to_owned(),
+        format!("x.{password}.example"),
+        NAME.to_owned(),
+    ] {
+        let server = Scripted::start(move |command| match command {
+            command if command.starts_with("AUTH") => empty(command),
+            _ => send(format!("-MOVED 1 {host}:6379\r\n")),
+        });
+        let server = server.await;
+        let store = store(Place::Server(server.address.clone()), |settings| {
+            settings.login = Some(Login {
+                username: None,
+                password: password.into(),
+            });
+        });
+        let error = store.session(NAME).look().await.unwrap_err();
+        assert!(error.message.contains("rejects TIME: MOVED 1 "), "{error}");
+        let shown = error.message.to_lowercase();
+        assert!(
+            !shown.contains(&password.to_lowercase()) && !shown.contains(NAME),
+            "{error}"
+        );
+    }
+    let named = format!("*2\r\n$15\r\n{password}\r\n$4\r\n6379\r\n");
+    let sentinel = Scripted::start(move |command| match command {
+        command if command.starts_with("AUTH") => empty(command),
+        _ => send(&named),
+    });
+    let sentinel = sentinel.await;
+    let store = sentinels(&[&sentinel], Some(password));
+    let error = store.session(NAME).look().await.unwrap_err();
+    assert!(error.message.contains("to SENTINEL is invalid"), "{error}");
+}
