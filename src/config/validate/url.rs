@@ -38,6 +38,9 @@ fn is_placeholder(host: &str) -> bool {
     host.contains(['{', '}', '<', '>', '$'])
 }
 
+const NOT_ASCII: &str = "the host contains a character that is not ASCII; write an international name in its ASCII \
+                         form, which begins with xn--";
+
 const PLACEHOLDER: &str = "the host is a placeholder; replace it with the name of the host";
 
 /// Parses a URL with a valid host and without a login.
@@ -52,6 +55,9 @@ fn parse(text: &str, login: &str, like: &str) -> Result<Url, String> {
     let host = authority.rsplit('@').next().unwrap_or_default();
     if is_placeholder(host) {
         return Err(PLACEHOLDER.to_owned());
+    }
+    if !host.is_ascii() {
+        return Err(NOT_ASCII.to_owned());
     }
     let url = Url::parse(text).map_err(|error| format!("not a URL: {error}; write it {like}"))?;
     if !url.username().is_empty() || url.password().is_some() {
