@@ -113,7 +113,7 @@ impl<'de> Node<'de> {
     fn into_elements(self, expected: &dyn Expected) -> Result<Elements<'de>, Error> {
         match self.content {
             Content::Value(DeValue::Array(values)) => Ok(Elements(values.into_iter())),
-            _ => Err(self.wrong_type(expected)),
+            Content::Value(_) | Content::Offset(_) => Err(self.wrong_type(expected)),
         }
     }
 
@@ -185,7 +185,7 @@ impl<'de> de::Deserializer<'de> for Node<'de> {
                 visitor.visit_borrowed_str(text)
             }
             Content::Value(DeValue::String(Cow::Owned(text))) => visitor.visit_string(text),
-            _ => Err(self.wrong_type(&visitor)),
+            Content::Value(_) | Content::Offset(_) => Err(self.wrong_type(&visitor)),
         }
     }
 
@@ -196,7 +196,7 @@ impl<'de> de::Deserializer<'de> for Node<'de> {
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match &self.content {
             Content::Value(DeValue::String(name)) => visitor.visit_str(name),
-            _ => Err(self.wrong_type(&visitor)),
+            Content::Value(_) | Content::Offset(_) => Err(self.wrong_type(&visitor)),
         }
     }
 
