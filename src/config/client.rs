@@ -13,7 +13,7 @@ use toml::Spanned;
 use url::Url;
 
 use super::named_path::NamedPath;
-use super::parse::{RawRule, Table};
+use super::parse::RawRule;
 use super::validate::{
     Validator, login_without_proxy, proxy_url, refuse_proxy_over_http, scope_set, token_url,
     validate_login_file,
@@ -196,7 +196,7 @@ pub(super) struct RawClient {
     /// The callers that may have each scope set. Without this table, every caller that can open the socket
     /// may have every set; with it, a set without an entry is denied to everyone, including root.
     #[schemars(with = "Option<BTreeMap<String, RawRule>>")]
-    pub(super) access: Option<BTreeMap<Spanned<String>, Spanned<Table<RawRule>>>>,
+    pub(super) access: Option<BTreeMap<Spanned<String>, Spanned<RawRule>>>,
     /// false: its tokens are not shared with the hosts of `[fleet]` [default: true].
     pub(super) fleet: Option<bool>,
     /// Permits a `token_url`, and an `upstream` of `[gateway]`, with plain http to this machine, for tests and the sandbox.
@@ -211,10 +211,10 @@ impl Validator<'_> {
     pub(super) fn client(
         &self,
         name: &str,
-        raw: Spanned<Table<RawClient>>,
+        raw: Spanned<RawClient>,
     ) -> Result<ClientConfig, ConfigError> {
         let span = raw.span();
-        let mut raw = raw.into_inner().0;
+        let mut raw = raw.into_inner();
         let key = |key: &str| format!("clients.{name}.{key}");
         self.name(name, &span, "clients", "a client's name")?;
         let endpoint = self.endpoint(&mut raw, &key)?;

@@ -9,7 +9,6 @@ use toml::Spanned;
 use url::Host;
 
 use super::named_path::NamedPath;
-use super::parse::Table;
 use super::validate::{Validator, fleet_address, fleet_url, written_sources};
 use super::{ConfigError, Naming, SecretCommand, SecretSource};
 
@@ -245,13 +244,13 @@ fn key(name: &str) -> String {
 impl Validator<'_> {
     pub(super) fn fleet(
         &self,
-        raw: Option<Spanned<Table<RawFleet>>>,
+        raw: Option<Spanned<RawFleet>>,
     ) -> Result<Option<FleetConfig>, ConfigError> {
         let Some(raw) = raw else {
             return Ok(None);
         };
         let span = raw.span();
-        let mut raw = raw.into_inner().0;
+        let mut raw = raw.into_inner();
         let mut fleet = self.servers(&mut raw, span)?;
         self.tls_files(&mut raw, &mut fleet)?;
         fleet.key_file = self.path(raw.key_file.take(), &key("key_file"))?;

@@ -13,7 +13,6 @@ use toml::Spanned;
 use url::Url;
 
 use super::named_path::NamedPath;
-use super::parse::Table;
 use super::validate::{Validator, listed, refuse_upstream_over_proxy, upstream_url};
 use super::{ClientConfig, ConfigError};
 
@@ -120,7 +119,7 @@ pub(super) struct RawGateway {
     /// Applications by name: letters, digits, '.', '_' and '-'.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, RawApp>")]
-    apps: BTreeMap<String, Spanned<Table<RawApp>>>,
+    apps: BTreeMap<String, Spanned<RawApp>>,
 }
 
 /// One application that uses Domo's API through the gateway.
@@ -140,7 +139,7 @@ struct RawApp {
     /// What it may request: the first rule that matches a request decides; without one it is denied.
     #[serde(default)]
     #[schemars(with = "Vec<RawApiRule>", length(min = 1))]
-    allow: Vec<Spanned<Table<RawApiRule>>>,
+    allow: Vec<Spanned<RawApiRule>>,
     /// false: large bodies are sent without `Expect: 100-continue` [default: true].
     expect: Option<bool>,
 }
@@ -169,7 +168,7 @@ fn key(name: &str) -> String {
 impl Validator<'_> {
     pub(super) fn gateway(
         &self,
-        raw: Option<Spanned<Table<RawGateway>>>,
+        raw: Option<Spanned<RawGateway>>,
         clients: &BTreeMap<String, ClientConfig>,
         metrics: Option<SocketAddr>,
     ) -> Result<Option<GatewayConfig>, ConfigError> {
@@ -177,7 +176,7 @@ impl Validator<'_> {
             return Ok(None);
         };
         let span = raw.span();
-        let mut raw = raw.into_inner().0;
+        let mut raw = raw.into_inner();
         let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
         taken.extend(metrics.map(|metrics| ("metrics.listen", metrics)));
         let listen = self.listen(raw.listen.take(), "listen", LISTEN_LIKE, &taken)?;
@@ -281,12 +280,12 @@ impl Validator<'_> {
     fn app(
         &self,
         name: &str,
-        raw: Spanned<Table<RawApp>>,
+        raw: Spanned<RawApp>,
         clients: &BTreeMap<String, ClientConfig>,
     ) -> Result<AppConfig, ConfigError> {
         let key = |key: &str| format!("gateway.apps.{name}.{key}");
         let span = raw.span();
-        let raw = raw.into_inner().0;
+        let raw = raw.into_inner();
         let names: Vec<&str> = clients.keys().map(String::as_str).collect();
         let names = listed(&names);
         let Some(written) = raw.client else {
@@ -338,12 +337,12 @@ impl Validator<'_> {
 
     fn api_rule(
         &self,
-        raw: Spanned<Table<RawApiRule>>,
+        raw: Spanned<RawApiRule>,
         tokens: &[ScopeSet],
         key: &str,
     ) -> Result<ApiRule, ConfigError> {
         let rule = raw.span();
-        let raw = raw.into_inner().0;
+        let raw = raw.into_inner();
         let fail = |span: Range<usize>, name: &str, problem: String| {
             self.error(Some(span), &format!("{key}.{name}"), problem)
         };

@@ -1,49 +1,26 @@
 //! Parses TOML into the tables as written; `validate` checks them.
 
+mod deserializer;
 mod key_path;
 mod toml_errors;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::marker::PhantomData;
 use std::ops::Range;
 
 use schemars::JsonSchema;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
+use toml::de::DeTable;
 
+use self::deserializer::Node;
 use super::broker::RawBroker;
 use super::client::RawClient;
 use super::fleet::RawFleet;
 use super::gateway::RawGateway;
 use super::limits::RawLimits;
 use super::log_metrics_audit::{RawAudit, RawLog, RawMetrics};
-
-/// A value that must be a table. By itself, serde accepts a list of the values as well.
-#[derive(Debug, Default)]
-pub(super) struct Table<T>(pub(super) T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Table<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Keys(PhantomData)).map(Self)
-    }
-}
-
-struct Keys<T>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for Keys<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a table")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(map))
-    }
-}
 
 /// The config of domo-tokend.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -52,34 +29,29 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Keys<T> {
 pub(super) struct RawConfig {
     /// The socket and the default client.
     #[serde(default)]
-    #[schemars(with = "RawBroker")]
-    pub(super) broker: Table<RawBroker>,
+    pub(super) broker: RawBroker,
     /// The log.
     #[serde(default)]
-    #[schemars(with = "RawLog")]
-    pub(super) log: Table<RawLog>,
+    pub(super) log: RawLog,
     /// Metrics and health checks over HTTP.
     #[serde(default)]
-    #[schemars(with = "RawMetrics")]
-    pub(super) metrics: Table<RawMetrics>,
+    pub(super) metrics: RawMetrics,
     /// A record of every token served or denied.
     #[serde(default)]
-    #[schemars(with = "RawAudit")]
-    pub(super) audit: Table<RawAudit>,
+    pub(super) audit: RawAudit,
     /// Limits on callers, so that no local user can block another.
     #[serde(default)]
-    #[schemars(with = "RawLimits")]
-    pub(super) limits: Table<RawLimits>,
+    pub(super) limits: RawLimits,
     /// The server through which hosts share tokens [default: none].
     #[schemars(with = "Option<RawFleet>")]
-    pub(super) fleet: Option<Spanned<Table<RawFleet>>>,
+    pub(super) fleet: Option<Spanned<RawFleet>>,
     /// The local reverse proxy for Domo's SDKs [default: none].
     #[schemars(with = "Option<RawGateway>")]
-    pub(super) gateway: Option<Spanned<Table<RawGateway>>>,
+    pub(super) gateway: Option<Spanned<RawGateway>>,
     /// Domo API clients by name: letters, digits, '.', '_' and '-'.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, RawClient>")]
-    pub(super) clients: BTreeMap<String, Spanned<Table<RawClient>>>,
+    pub(super) clients: BTreeMap<String, Spanned<RawClient>>,
 }
 
 /// The callers that may have a scope set: users or groups, and if units are listed, only in one of them.
@@ -98,12 +70,38 @@ pub(super) struct RawRule {
     pub(super) units: Vec<String>,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
-#[schemars(rename = "Principal")]
+#[derive(Debug, JsonSchema)]
+#[schemars(rename = "Principal", untagged)]
 pub(super) enum RawPrincipal {
     Id(u32),
     Name(String),
+}
+
+impl<'de> Deserialize<'de> for RawPrincipal {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // The place of the error is that of the whole list, where a list is written.
+        let wrong = |_| de::Error::custom("invalid value, expected a name or a number");
+        deserializer.deserialize_any(NameOrNumber).map_err(wrong)
+    }
+}
+
+struct NameOrNumber;
+
+impl Visitor<'_> for NameOrNumber {
+    type Value = RawPrincipal;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name or a number")
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<RawPrincipal, E> {
+        let id = u32::try_from(number).map(RawPrincipal::Id);
+        id.map_err(|_| E::invalid_value(Unexpected::Signed(number), &self))
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<RawPrincipal, E> {
+        Ok(RawPrincipal::Name(name.to_owned()))
+    }
 }
 
 /// Why the text is not a config. Contains none of the text: toml's own errors quote the line and serde's
@@ -117,14 +115,17 @@ pub(super) struct RawError {
 
 impl RawConfig {
     pub(super) fn parse(text: &str) -> Result<Self, RawError> {
-        let deserializer = toml::Deserializer::parse(text).map_err(|error| RawError {
+        let table = DeTable::parse(text).map_err(|error| RawError {
             span: error.span(),
             key: None,
             problem: toml_errors::of_toml(error.message()),
         })?;
-        Self::deserialize(deserializer).map_err(|error| {
-            let path = error.span().and_then(|span| key_path::at(text, &span));
-            let mut problem = toml_errors::of_serde(error.message());
+        Self::deserialize(Node::root(table)).map_err(|error| {
+            let path = error
+                .span
+                .as_ref()
+                .and_then(|span| key_path::at(text, span));
+            let mut problem = toml_errors::of_serde(&error.message);
             let of_client = path.as_ref().and_then(|path| path.strip_prefix("clients."));
             if problem == toml_errors::NO_TABLE && of_client.is_some_and(|rest| !rest.contains('.'))
             {
@@ -134,7 +135,7 @@ impl RawConfig {
                 problem.push_str(toml_errors::list_like(path.as_deref().unwrap_or("")));
             }
             RawError {
-                span: error.span(),
+                span: error.span,
                 // Keys may hold anything, and must not look like a line of the log.
                 key: path.map(|path| path.escape_debug().to_string()),
                 problem,

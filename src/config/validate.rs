@@ -49,7 +49,7 @@ impl Validator<'_> {
         }
         let mut fleet = self.fleet(raw.fleet)?;
         credentials::withhold_secrets(&mut clients, fleet.as_mut());
-        let (mut broker, limits, log) = (raw.broker.0, raw.limits.0, raw.log.0);
+        let (mut broker, limits, log) = (raw.broker, raw.limits, raw.log);
         if clients.is_empty() {
             let problem = "no client: add a [clients.NAME] table with client_id, a client secret \
                            and tokens";
@@ -73,17 +73,17 @@ impl Validator<'_> {
             }
         };
         notices.extend(fleet.as_ref().and_then(FleetConfig::notice));
-        let metrics = self.metrics(raw.metrics.0)?;
+        let metrics = self.metrics(raw.metrics)?;
         let gateway = self.gateway(raw.gateway, &clients, metrics.listen)?;
         notices.extend(gateway.as_ref().and_then(GatewayConfig::notice));
-        let audit_file = raw.audit.0.file.as_ref().map(Spanned::span);
+        let audit_file = raw.audit.file.as_ref().map(Spanned::span);
         let config = Config {
             path: Some(self.path.to_owned()),
             broker: self.broker(broker, pipe_group)?,
             limits: self.limits(limits)?,
             default_client,
             metrics,
-            audit: self.audit(raw.audit.0)?,
+            audit: self.audit(raw.audit)?,
             log: self.log(log)?,
             fleet,
             gateway,

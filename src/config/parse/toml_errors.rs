@@ -137,9 +137,6 @@ pub(super) fn of_serde(message: &str) -> String {
     if let Some(rest) = message.strip_prefix("unknown field `") {
         return unknown_key(rest);
     }
-    if message.starts_with("data did not match any variant") {
-        return "wrong type: must be a name or a number".to_owned();
-    }
     let expected = message.rsplit_once(", expected ");
     let expected = match expected.map(|(_, expected)| expected) {
         Some("a sequence") => return NO_LIST.to_owned(),
@@ -148,6 +145,7 @@ pub(super) fn of_serde(message: &str) -> String {
         Some("a map" | "a table") => return NO_TABLE.to_owned(),
         Some("a string") => "text in quotes",
         Some("path string") => "a path in quotes",
+        Some("a name or a number") => "a name or a number",
         Some(_) | None => return WRONG_VALUE.to_owned(),
     };
     format!("wrong type: must be {expected}")

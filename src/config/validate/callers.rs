@@ -7,13 +7,13 @@ use toml::Spanned;
 
 use super::{Validator, listed};
 use crate::config::ConfigError;
-use crate::config::parse::{RawPrincipal, RawRule, Table};
+use crate::config::parse::{RawPrincipal, RawRule};
 use domo_token_core::access_policy::{Access, Principal, Rule};
 
 impl Validator<'_> {
     pub(in crate::config) fn access(
         &self,
-        written: BTreeMap<Spanned<String>, Spanned<Table<RawRule>>>,
+        written: BTreeMap<Spanned<String>, Spanned<RawRule>>,
         tokens: &[ScopeSet],
         key: &str,
     ) -> Result<Access, ConfigError> {
@@ -39,14 +39,14 @@ impl Validator<'_> {
         Ok(access)
     }
 
-    fn rule(&self, written: Spanned<Table<RawRule>>, key: &str) -> Result<Rule, ConfigError> {
+    fn rule(&self, written: Spanned<RawRule>, key: &str) -> Result<Rule, ConfigError> {
         let span = written.span();
         let fail = |problem: &str| Err(self.error(Some(span.clone()), key, problem.to_owned()));
         let RawRule {
             users,
             groups,
             units,
-        } = written.into_inner().0;
+        } = written.into_inner();
         let principals = |written: Vec<RawPrincipal>| written.into_iter().map(principal).collect();
         let rule = Rule {
             users: principals(users),

@@ -11,7 +11,7 @@ impl Validator<'_> {
         raw: &RawConfig,
         windows: bool,
     ) -> Result<Option<String>, ConfigError> {
-        let broker = &raw.broker.0;
+        let broker = &raw.broker;
         let pipe_group = broker.pipe_group.as_ref();
         if !windows {
             return match pipe_group {
@@ -44,7 +44,7 @@ impl Validator<'_> {
             }
         }
         for (name, client) in &raw.clients {
-            if client.get_ref().0.access.is_some() {
+            if client.get_ref().access.is_some() {
                 let problem = "not supported on Windows: callers cannot be identified there; every \
                                caller that can open the pipe may have every token";
                 let key = format!("clients.{name}.access");
