@@ -67,6 +67,12 @@ pub(super) fn append(head: &mut Vec<u8>, name: &str, value: &[u8]) {
 /// `http://127.0.0.1:8640`. Other locations are returned unchanged.
 pub(super) fn rewritten_location(value: &[u8], upstream: &Url, base: &str) -> Vec<u8> {
     let location = str::from_utf8(value).ok();
+    // A host of other characters is not that of the upstream, which is in ASCII.
+    let has_plain_host = |text: &&str| {
+        let authority = text.split(['/', '\\', '?', '#']).nth(2);
+        text.is_ascii() && authority.is_some_and(|authority| !authority.contains('%'))
+    };
+    let location = location.filter(has_plain_host);
     let location = location.and_then(|text| Url::parse(text.trim()).ok());
     let Some(location) = location.filter(|location| location.origin() == upstream.origin()) else {
         return value.to_vec();

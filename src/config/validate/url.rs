@@ -59,14 +59,18 @@ fn parse(text: &str, login: &str, like: &str) -> Result<Url, String> {
     if !host.is_ascii() {
         return Err(NOT_ASCII.to_owned());
     }
+    let invalid = || format!("the host is not a valid name; write it {like}");
+    if host.contains('%') {
+        return Err(invalid());
+    }
     let url = Url::parse(text).map_err(|error| format!("not a URL: {error}; write it {like}"))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(format!(
             "this URL must not contain a user or password{login}"
         ));
     }
-    if !url.host().is_some_and(|host| is_valid(&host)) || host.contains('%') {
-        return Err(format!("the host is not a valid name; write it {like}"));
+    if !url.host().is_some_and(|host| is_valid(&host)) {
+        return Err(invalid());
     }
     if url.port() == Some(0) {
         return Err("port 0 is not valid; write another port or none".to_owned());
@@ -213,6 +217,7 @@ mod tests {
                 "https://a:c4nary@api.domo.com/oauth/token",
                 "must not contain a user or password",
             ),
+            ("https://b\u{fc}cher.example/token", "begins with xn--"),
             ("api.domo.com", "like https://api.domo.com/oauth/token"),
             ("", "not a URL"),
         ] {
@@ -221,7 +226,7 @@ mod tests {
         for right in [
             TOKEN_URL,
             "https://API.domo.com:8443/oauth/token",
-            "https://b\u{fc}cher.example/token",
+            "https://xn--bcher-kva.example/token",
             "https://a_b.example./token",
             "https://[::1]:8443/token",
         ] {

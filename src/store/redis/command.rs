@@ -168,7 +168,7 @@ fn named_address(parts: &[Value]) -> Option<Address> {
 }
 
 fn parse_host(text: &str) -> Option<Host<String>> {
-    if text.len() > MAX_HOST {
+    if text.len() > MAX_HOST || !text.is_ascii() || text.contains('%') {
         return None;
     }
     match text.parse() {

@@ -142,8 +142,9 @@ fn address(text: &str, default_port: u16, like: &str) -> Result<FleetAddress, St
             port.ok_or_else(|| format!("the port must be 1 to 65535; write it {like}"))?
         }
     };
-    let parsed = Host::parse(host).ok();
-    let parsed = parsed.filter(|parsed| !host.contains('%') && is_valid(&borrowed(parsed)));
+    let is_plain = host.is_ascii() && !host.contains('%');
+    let parsed = is_plain.then(|| Host::parse(host).ok()).flatten();
+    let parsed = parsed.filter(|parsed| is_valid(&borrowed(parsed)));
     let host = parsed.ok_or_else(|| format!("the host is not a valid name; write it {like}"))?;
     Ok(FleetAddress { host, port })
 }
