@@ -371,8 +371,8 @@ fn access_of(path: &Path) -> io::Result<FileAccess> {
 }
 
 #[cfg(windows)]
-fn access_of(_: &Path) -> io::Result<FileAccess> {
-    Ok(FileAccess::private())
+fn access_of(path: &Path) -> io::Result<FileAccess> {
+    path.metadata().map(|_| FileAccess::private())
 }
 
 /// Returns the hashes of an application's secrets, the older one first; `None` without a file.

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileAccess {
     pub(super) mode: u32,
-    #[cfg_attr(windows, expect(dead_code, reason = "modes are Unix's"))]
     pub(super) user: Option<u32>,
     pub(super) group: Option<u32>,
 }
