@@ -40,7 +40,8 @@ test("status has the fields of the helper", needsPrograms, async (t) => {
 
 // Those of the type declarations.
 const BROKER_FIELDS = [
-  "config_error", "config_loaded_at", "config_path", "default_client", "fleet", "pid", "protocol", "socket", "started_at", "version",
+  "apps", "config_error", "config_loaded_at", "config_path", "default_client", "fleet", "more_apps", "pid", "protocol", "socket",
+  "started_at", "version",
 ];
 const SET_FIELDS = [
   "client", "client_id", "credentials_error", "expires_at", "failed_attempts", "from", "generation", "last_error",
