@@ -58,6 +58,7 @@ mod reload;
 mod runtime_directory;
 mod secrecy;
 mod slow_tests;
+mod soak;
 mod socket_loss;
 mod start;
 mod status;

@@ -7,7 +7,7 @@ use std::env;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use fastrand::Rng;
 use super::hosts::{Fleet, SHORT as LIFETIME, token_of};
 use crate::common::redis::Redis;
 use crate::common::{Daemon, get};
+use crate::soak::{End, lock};
 
 const HOSTS: usize = 3;
 
@@ -43,8 +44,7 @@ const SLOWEST_MS: u64 = 1200;
 /// A span of time that can end early: when the run ends.
 #[derive(Default)]
 struct Run {
-    is_over: Mutex<bool>,
-    ended: Condvar,
+    end: End,
     found: Mutex<Found>,
     /// The states of the hosts, in order.
     hosts: [Mutex<HostState>; HOSTS],
@@ -73,28 +73,11 @@ struct Found {
     cold: Duration,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Run {
-    /// Waits for that span, or until the run ends. Returns whether it goes on.
-    fn wait(&self, span: Duration) -> bool {
-        let over = lock(&self.is_over);
-        let result = self.ended.wait_timeout_while(over, span, |over| !*over);
-        let (over, _) = result.unwrap_or_else(PoisonError::into_inner);
-        !*over
-    }
-
     fn wait_between(&self, rng: &mut Rng, seconds: std::ops::Range<u64>) -> bool {
-        self.wait(Duration::from_millis(
+        self.end.wait(Duration::from_millis(
             rng.u64(seconds.start * 1000..seconds.end * 1000),
         ))
-    }
-
-    fn end(&self) {
-        *lock(&self.is_over) = true;
-        self.ended.notify_all();
     }
 
     fn count(&self, fault: &'static str) {
@@ -116,7 +99,7 @@ impl Run {
 fn call(run: &Run, sandbox: &Sandbox, number: usize, socket: &PathBuf) {
     let url = sandbox.url("/v1/datasets");
     let mut warm_since = None;
-    while run.wait(POLL) {
+    while run.end.wait(POLL) {
         let before = run.host(number);
         let start = boot_now();
         let broker = Broker::connect_to(socket);
@@ -180,7 +163,7 @@ fn disturb_hosts(run: &Run, mut hosts: Vec<Daemon>, mut rng: Rng) {
             _ => {
                 run.count("host stopped for 45 s");
                 host.signal("-STOP");
-                run.wait(Duration::from_secs(45));
+                run.end.wait(Duration::from_secs(45));
                 host.signal("-CONT");
             }
         }
@@ -227,7 +210,9 @@ fn slow_down_domo(run: &Run, sandbox: &Sandbox, mut rng: Rng) {
         run.count("Domo slow");
         for _ in 0..rng.u8(5..15) {
             sandbox.always(Fault::hold());
-            let is_running = run.wait(Duration::from_millis(rng.u64(300..SLOWEST_MS)));
+            let is_running = run
+                .end
+                .wait(Duration::from_millis(rng.u64(300..SLOWEST_MS)));
             // Continues the responses, and ends the fault.
             sandbox.recover();
             if !is_running {
@@ -352,8 +337,8 @@ fn three_hosts_serve_valid_tokens_and_send_few_requests_during_faults() {
         scope.spawn(move || disturb_hosts(run, hosts, one));
         scope.spawn(move || disturb_engine(run, engine, two));
         scope.spawn(move || slow_down_domo(run, sandbox, three));
-        run.wait(Duration::from_secs(minutes * 60));
-        run.end();
+        run.end.wait(Duration::from_secs(minutes * 60));
+        run.end.set();
     });
     let end = boot_now();
     let requests: Vec<BootTime> = sandbox

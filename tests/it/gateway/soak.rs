@@ -8,8 +8,8 @@ use std::env;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write as _};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use fastrand::Rng;
 use crate::common::gateway::{App, Ports, Sdk, add_app, client_table, write_certificate};
 use crate::common::wait::until;
 use crate::common::{CANARY_SECRET, Daemon, folder};
+use crate::soak::{End, lock};
 
 const LIFETIME: Duration = Duration::from_secs(30);
 
@@ -66,8 +67,7 @@ struct Sample {
 
 #[derive(Default)]
 struct Run {
-    is_over: Mutex<bool>,
-    ended: Condvar,
+    end: End,
     /// The daemon's process, or 0 while it restarts.
     pid: AtomicU32,
     succeeded: Mutex<usize>,
@@ -76,32 +76,13 @@ struct Run {
     samples: Mutex<Vec<Sample>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Run {
-    /// Waits for that span, or until the run ends. Returns whether it goes on.
-    fn wait(&self, span: Duration) -> bool {
-        let over = lock(&self.is_over);
-        let result = self.ended.wait_timeout_while(over, span, |over| !*over);
-        let (over, _) = result.unwrap_or_else(PoisonError::into_inner);
-        !*over
-    }
-
-    fn end(&self) {
-        *lock(&self.is_over) = true;
-        self.ended.notify_all();
-    }
-}
-
 /// Runs the commands until the end.
 fn call(run: &Run, app: &'static str, mut sdk: Sdk) {
     loop {
         let has_parts = app != "java";
         let commands = COMMANDS.into_iter();
         for command in commands.filter(|command| has_parts || !command.starts_with("parts")) {
-            if !run.wait(Duration::ZERO) {
+            if !run.end.wait(Duration::ZERO) {
                 return;
             }
             let from = boot_now();
@@ -132,7 +113,7 @@ fn call(run: &Run, app: &'static str, mut sdk: Sdk) {
 
 /// Makes calls of the API and token requests fail.
 fn disturb_domo(run: &Run, sandbox: &Sandbox, mut rng: Rng) {
-    while run.wait(Duration::from_millis(rng.u64(500..2500))) {
+    while run.end.wait(Duration::from_millis(rng.u64(500..2500))) {
         match rng.u8(..8) {
             0..2 => sandbox.script_calls([Fault::status(429).retry_after("1")]),
             2..4 => sandbox.script_calls([Fault::status(503)]),
@@ -141,7 +122,7 @@ fn disturb_domo(run: &Run, sandbox: &Sandbox, mut rng: Rng) {
             6 => sandbox.script([Fault::status(503), Fault::cut()]),
             _ => {
                 sandbox.always_in_calls(Fault::hold());
-                run.wait(Duration::from_millis(rng.u64(300..3000)));
+                run.end.wait(Duration::from_millis(rng.u64(300..3000)));
                 // Continues the responses, and ends the fault.
                 sandbox.recover();
             }
@@ -152,7 +133,7 @@ fn disturb_domo(run: &Run, sandbox: &Sandbox, mut rng: Rng) {
 /// Restarts the daemon after each third of the run.
 fn restart(run: &Run, daemon: &mut Daemon, ports: &Ports, third: Duration) {
     for _ in 0..2 {
-        if !run.wait(third) {
+        if !run.end.wait(third) {
             return;
         }
         run.pid.store(0, Ordering::Relaxed);
@@ -175,7 +156,7 @@ fn sample(pid: u32) -> Option<Sample> {
 }
 
 fn watch(run: &Run) {
-    while run.wait(SAMPLE) {
+    while run.end.wait(SAMPLE) {
         let pid = run.pid.load(Ordering::Relaxed);
         if let Some(sample) = sample(pid).filter(|_| pid != 0) {
             lock(&run.samples).push(sample);
@@ -329,8 +310,8 @@ fn calls_of_four_sdks_fail_only_where_domo_fails() {
         scope.spawn(move || disturb_domo(run, sandbox, Rng::with_seed(seed)));
         scope.spawn(move || restart(run, daemon, ports, span / 3));
         scope.spawn(move || watch(run));
-        run.wait(span);
-        run.end();
+        run.end.wait(span);
+        run.end.set();
     });
     // The SDKs' connections have ended with their processes.
     let idle = until(|| match sample(daemon.pid()).unwrap().descriptors {
